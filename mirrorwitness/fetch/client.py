@@ -1,0 +1,317 @@
+"""Fetcher: one HTTP exchange at a time for the rest of the package, with deadlines and this project's errors.
+
+Rules:
+
+- Raw: no redirects, no retries (but for a dead kept-alive connection), no decoding, no cookies, no politeness; those
+  are decisions of `mirrorwitness.fetch.polite` and its callers.
+- httpx's `Request` and `Response` go straight to a transport; `httpx.AsyncClient` is left out, because all it would
+  add here (cookies, redirects, authentication, event hooks) is unwanted.
+- Where the environment names a proxy for a host (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY), httpx's stock
+  transport speaks to it; it pools in its own way and is slower. `StackTransport` carries everything else.
+- A response is read inside the ``async with`` block, by the task that opened it. Where the block ends before the body
+  did, the connection is closed.
+- Every failure is an `UpstreamError` (or `StorageError` for an unreadable request body), raised ``from`` its cause.
+"""
+
+from __future__ import annotations
+
+import math
+import urllib.request
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import trio
+
+from mirrorwitness.errors import ConfigurationError, StorageError, UpstreamProtocolError, UpstreamUnreachableError
+from mirrorwitness.fetch.deadline import SECONDS, Deadline, Patience
+from mirrorwitness.fetch.failures import CAUGHT, make_failure, shorten_url
+from mirrorwitness.fetch.transport import BodyStream, StackTransport, TransportStatistics, UploadStream, make_context
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+    from pathlib import Path
+
+    from mirrorwitness.fetch.connection import RequestBody
+
+__all__ = ["FetchOptions", "Fetcher", "Response", "make_user_agent", "open_fetcher"]
+
+_CLEANUP: Final = 2 * SECONDS
+"""How long closing a proxied response may take, shielded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchOptions:
+    """How a `Fetcher` behaves.
+
+    Attributes:
+        patience: the deadlines.
+        max_connections: connections per origin; research/F 3.4: one core is busy with 64 to 128 at 40 ms.
+        max_idle: seconds after which an idle connection is not used again; common servers close after 60 to 75 s.
+        user_agent: names this program and the operator's contact (`make_user_agent`).
+        trust_environment: whether proxies of the environment are used.
+    """
+
+    patience: Patience = field(default_factory=Patience)
+    max_connections: int = 64
+    max_idle: float = 45 * SECONDS
+    user_agent: str = "mirrorwitness"
+    trust_environment: bool = True
+
+
+def make_user_agent(contact: str | None) -> str:
+    """Return the User-Agent that tells an upstream who is asking, and whom to write to (P9).
+
+    Raises:
+        ConfigurationError: the contact cannot stand in a header.
+    """
+    if contact is not None and (not contact.isascii() or not contact.isprintable() or set(contact) & set("()\\")):
+        raise ConfigurationError(f"contact {contact!r}: expected printable ASCII without brackets or backslash")
+    try:
+        version = metadata.version("mirrorwitness")
+    except metadata.PackageNotFoundError:
+        version = "0"
+    return f"mirrorwitness/{version}" + (f" (+{contact})" if contact else "")
+
+
+class Response:
+    """A response whose body is read piece by piece.
+
+    Attributes:
+        status: the status code.
+        headers: the header fields; names in lower case, repeated ones joined by a comma.
+        url: the URL that was asked.
+    """
+
+    __slots__ = ("_method", "_stream", "headers", "status", "url")
+
+    def __init__(self, *, status: int, headers: Mapping[str, str], url: str, method: str, stream: _Body) -> None:
+        self.status = status
+        self.headers = headers
+        self.url = url
+        self._method = method
+        self._stream = stream
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} of {self._method} {shorten_url(self.url)}>"
+
+    async def receive_some(self) -> bytes:
+        """Return the next piece of the body as it came over the wire, ``b""`` at its end.
+
+        Raises:
+            UpstreamUnreachableError: the body was cut short.
+            UpstreamProtocolError: its framing is broken.
+        """
+        try:
+            return await self._stream.receive_some()
+        except CAUGHT as error:
+            raise make_failure(error, method=self._method, url=self.url) from error
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            UpstreamProtocolError: it has more than `limit` bytes.
+            UpstreamUnreachableError: it was cut short.
+        """
+        announced = self.headers.get("content-length", "")
+        if announced.isascii() and announced.isdigit() and int(announced) > limit:
+            raise self._too_long(limit, f"{announced} announced")
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self.receive_some():
+            size += len(piece)
+            if size > limit:
+                raise self._too_long(limit, "more came")
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _too_long(self, limit: int, found: str) -> UpstreamProtocolError:
+        shown = shorten_url(self.url)
+        return UpstreamProtocolError(f"{self._method} {shown}: body of at most {limit} bytes expected, {found}")
+
+
+class _Body:
+    """A body stream of either transport, read through one method."""
+
+    __slots__ = ("_stream", "receive_some")
+
+    def __init__(self, stream: httpx.AsyncByteStream, deadline: Deadline) -> None:
+        self._stream = stream
+        if isinstance(stream, BodyStream):
+            self.receive_some = stream.receive_some
+            return
+        iterator = stream.__aiter__()
+
+        async def receive_some() -> bytes:
+            deadline.start_read()
+            try:
+                piece = await anext(iterator, b"")
+            finally:
+                deadline.stop()
+            deadline.stop_read(len(piece))
+            return piece
+
+        self.receive_some = receive_some
+
+    async def aclose(self) -> None:
+        if isinstance(self._stream, BodyStream):
+            self._stream.close()
+            return
+        with trio.move_on_after(_CLEANUP, shield=True):
+            await self._stream.aclose()
+
+
+class Fetcher:
+    """The door to HTTP; open one with `open_fetcher` and share it. All methods may be called by many tasks at once."""
+
+    def __init__(self, *, options: FetchOptions, transport: StackTransport) -> None:
+        self.options = options
+        self._transport = transport
+        self._proxies = urllib.request.getproxies() if options.trust_environment else {}
+        self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._requests = 0
+
+    def __repr__(self) -> str:
+        return f"<Fetcher {self._requests} requests, {self._transport!r}>"
+
+    def statistics(self) -> TransportStatistics:
+        """Return a snapshot of the connections (proxied ones excepted)."""
+        return self._transport.statistics()
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Path | None = None,
+        public_only: bool = False,
+    ) -> AsyncGenerator[Response, None]:
+        """Send a request; the block gets the response as soon as its head is here.
+
+        Args:
+            method: upper case.
+            url: absolute, http or https.
+            headers: fields to send; Host, Content-Length and User-Agent are added.
+            body: bytes, or a file that is streamed from disk with its present size as Content-Length.
+            public_only: refuse to talk to an address that is loopback, private or otherwise not public; checked
+                against the address really connected to, so a name that changes its answer gains nothing. (Through a
+                proxy the proxy resolves names, and only literal addresses are checked, by `fetch.redirects`.)
+
+        Raises:
+            UpstreamUnreachableError: no connection, a cut response, or a deadline that passed.
+            UpstreamProtocolError: the answer is not HTTP, or the URL not one we can fetch.
+            UpstreamRefusedError: `public_only`, and the address is not.
+            StorageError: the file of the body cannot be read.
+
+        Cancellation:
+            At any point; the connection is closed, never reused. Where a deadline passes, the block is cancelled and
+            the error is raised at its end.
+        """
+        self._requests += 1
+        deadline = Deadline(self.options.patience)
+        length = await _measure(body)
+        with deadline.scope:
+            try:
+                request = _build(method, url, self._fields(headers, length), body)
+                request.extensions = {"deadline": deadline, "public_only": public_only}
+                response = await self._choose(request, deadline).handle_async_request(request)
+                stream = _Body(_async_stream(response), deadline)
+                deadline.stop()
+            except CAUGHT as error:
+                raise make_failure(error, method=method, url=url) from error
+            try:
+                yield Response(
+                    status=response.status_code, headers=_headers(response), url=url, method=method, stream=stream
+                )
+            finally:
+                await stream.aclose()
+        if deadline.expired:
+            raise UpstreamUnreachableError(f"{method} {shorten_url(url)}: {deadline.describe()}")
+
+    async def aclose(self) -> None:
+        """Close all idle connections; requests after this fail."""
+        await self._transport.aclose()
+        with trio.move_on_after(_CLEANUP, shield=True):
+            for transport in self._proxied.values():
+                await transport.aclose()
+
+    def _fields(self, headers: Mapping[str, str] | None, length: int | None) -> list[tuple[bytes, bytes]]:
+        fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        fields.append((b"User-Agent", self.options.user_agent.encode("ascii")))
+        if length is not None:
+            fields.append((b"Content-Length", b"%d" % length))
+        return fields
+
+    def _choose(self, request: httpx.Request, deadline: Deadline) -> httpx.AsyncBaseTransport:
+        proxy = self._proxy_for(request.url) if self._proxies else None
+        if proxy is None:
+            return self._transport
+        transport = self._proxied.get(proxy)
+        if transport is None:
+            most = self.options.max_connections
+            limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
+            transport = httpx.AsyncHTTPTransport(verify=make_context(), proxy=httpx.Proxy(proxy), limits=limits)
+            self._proxied[proxy] = transport
+        deadline.start_head()
+        return transport
+
+    def _proxy_for(self, url: httpx.URL) -> str | None:
+        if urllib.request.proxy_bypass(f"{url.host}:{url.port}" if url.port else url.host):
+            return None
+        return self._proxies.get(url.scheme) or self._proxies.get("all")
+
+
+@asynccontextmanager
+async def open_fetcher(options: FetchOptions | None = None) -> AsyncGenerator[Fetcher, None]:
+    """Open a `Fetcher` for the length of a block.
+
+    Raises:
+        ConfigurationError: an option cannot be.
+    """
+    options = options or FetchOptions()
+    if options.max_connections < 1 or not math.isfinite(options.max_idle):
+        raise ConfigurationError(f"max_connections is {options.max_connections}, expected at least 1")
+    transport = StackTransport(max_connections=options.max_connections, max_idle=options.max_idle)
+    fetcher = Fetcher(options=options, transport=transport)
+    try:
+        yield fetcher
+    finally:
+        await fetcher.aclose()
+
+
+def _build(method: str, url: str, fields: list[tuple[bytes, bytes]], body: RequestBody) -> httpx.Request:
+    parsed = httpx.URL(url)
+    fields.insert(0, (b"Host", parsed.netloc))
+    return httpx.Request(method, parsed, headers=fields, stream=UploadStream(body))
+
+
+async def _measure(body: bytes | Path | None) -> int | None:
+    if body is None:
+        return None
+    if isinstance(body, bytes):
+        return len(body)
+    try:
+        return (await trio.to_thread.run_sync(body.stat)).st_size
+    except OSError as error:
+        raise StorageError(f"cannot read the request body from {body}: {error.strerror}") from error
+
+
+def _async_stream(response: httpx.Response) -> httpx.AsyncByteStream:
+    stream = response.stream
+    if not isinstance(stream, httpx.AsyncByteStream):  # pragma: no cover - both transports are asynchronous
+        raise httpx.StreamError("the transport gave a body that cannot be awaited")
+    return stream
+
+
+def _headers(response: httpx.Response) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in response.headers.raw:
+        key = name.decode("ascii", "replace").lower()
+        text = value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
