@@ -8,7 +8,8 @@
     │   ├── UpstreamUnreachableError  no usable answer: refused connection, timeout, cut body, 5xx
     │   ├── UpstreamRefusedError      an answer that says no: 401, 403, 429 that outlived all retries
     │   ├── UpstreamNotFoundError     404 or 410
-    │   └── UpstreamProtocolError     an answer that is not what the protocol promises
+    │   ├── UpstreamProtocolError     an answer that is not what the protocol promises
+    │   └── UpstreamStaleError        a document older than the one that we have
     ├── StorageError                  the directory or bucket
     │   ├── StorageUnavailableError   try again later; the outcome of a write is unknown until read back
     │   ├── StorageRefusedError       credentials, permissions, read-only, full
@@ -52,6 +53,7 @@ __all__ = [
     "UpstreamNotFoundError",
     "UpstreamProtocolError",
     "UpstreamRefusedError",
+    "UpstreamStaleError",
     "UpstreamUnreachableError",
     "exit_code",
 ]
@@ -116,6 +118,10 @@ class UpstreamNotFoundError(UpstreamError):
 
 class UpstreamProtocolError(UpstreamError):
     """An answer that is not what the protocol promises: bad JSON, another package's document, too large."""
+
+
+class UpstreamStaleError(UpstreamError):
+    """A document older than the one that we have: a lagging edge. Nothing is replaced; asked again later."""
 
 
 class StorageError(MirrorWitnessError):

@@ -8,6 +8,7 @@
     state/package/<name>.json             what we know of one package (`mirrorwitness.mirror.catalogue`)
     state/unfinished/<name>.json          why a package is not complete, and when it was tried
     state/run/last.json                   the last finished run
+    state/tombstones/<name>/<version>/<event>.json  what upstream withdrew, and when we saw it
     evidence/<name>/<version>/<digest>.json  two documents that cannot both be true
 
 Rules:
@@ -33,7 +34,7 @@ from urllib.parse import quote, unquote, urlsplit
 from mirrorwitness.storage import MAX_COMPONENT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from mirrorwitness.npm.names import PackageName, Version
 
@@ -50,6 +51,7 @@ __all__ = [
     "assign_files",
     "attestations_key",
     "evidence_key",
+    "file_of_url",
     "install_key",
     "name_of_record_key",
     "packument_key",
@@ -57,6 +59,7 @@ __all__ = [
     "tarball_key",
     "tarball_prefix",
     "tarball_url",
+    "tombstone_key",
     "unfinished_key",
 ]
 
@@ -77,6 +80,9 @@ URL fails loudly instead of sending clients to a third host.
 """
 
 _SAFE_FILE: Final = re.compile(r"[A-Za-z0-9_~!()*'@+][A-Za-z0-9._~!()*'@+-]*\Z")
+
+_STORED_FILE: Final = re.compile(r"(?:sha256=[0-9a-f]{64}(?:\.tgz)?|[A-Za-z0-9_~!()*'@+][A-Za-z0-9._~!()*'@+-]*)\Z")
+"""What `tarball_key` accepts: a safe name, or the digest that stands in for one."""
 
 
 def packument_key(name: PackageName) -> str:
@@ -125,44 +131,59 @@ def evidence_key(name: PackageName, version: Version, digest: str) -> str:
     return f"{EVIDENCE_PREFIX}{_component_path(name)}/{_component(_escape(version))}/{digest}.json"
 
 
+def tombstone_key(name: PackageName, version: Version, event: str) -> str:
+    """Return the key of a tombstone; `event` is one lower-case word such as ``unpublished``."""
+    return f"state/tombstones/{_component_path(name)}/{_component(_escape(version))}/{event}.json"
+
+
 def tarball_url(base: str, name: PackageName, file: str) -> str:
     """Return the URL under which a client gets a tarball, below `base` (no trailing slash)."""
     return f"{base}/{quote(name, safe='@/~!()*')}/-/{quote(_component(file), safe='@~!()*+')}"
 
 
-def assign_files(name: PackageName, urls: Mapping[Version, str]) -> dict[Version, str]:
+def assign_files(
+    name: PackageName, urls: Mapping[Version, str], *, held: Mapping[Version, str] | None = None
+) -> dict[Version, str]:
     """Choose the file name of each version's tarball: upstream's own where it is safe and unique.
 
     Args:
         name: the package.
         urls: each version's ``dist.tarball``.
+        held: file names of tarballs that are stored already; they keep their names (P5: never moved, never renamed).
 
     Returns:
-        A file name for each version, no two alike. The choice for one version depends only on its own URL and on
-        which other versions claim the same file; the canonical ``<name>-<version>.tgz`` always wins its name.
+        A file name for each version, no two alike, none that a held tarball of another version has. The canonical
+        ``<name>-<version>.tgz`` wins its name unless a held tarball has it.
     """
+    held = held or {}
     canonical = {version: f"{name.rpartition('/')[2]}-{version}.tgz" for version in urls}
     owner = {file: version for version, file in canonical.items()}
-    chosen: dict[Version, str] = {}
-    taken: set[str] = set()
-    for version in sorted(urls):
+    chosen = {version: held[version] for version in urls if version in held}
+    taken = set(held.values())
+    for version in sorted(urls.keys() - chosen.keys()):
         file = _file_of(urls[version])
-        if file is None or owner.get(file, version) != version or file in taken:
+        if file is None or file in taken or owner.get(file, version) != version:
             file = canonical[version]
-        if not _SAFE_FILE.match(file) or file in taken:
+        if file in taken or not _SAFE_FILE.match(file):
             file = f"sha256={hashlib.sha256(version.encode('utf-8', 'surrogatepass')).hexdigest()}.tgz"
         taken.add(file)
         chosen[version] = file
     return chosen
 
 
-def _file_of(url: str) -> str | None:
+def file_of_url(url: str) -> str | None:
+    """Return the file name that a URL made by `tarball_url` has, or None where it is not such a URL."""
     try:
         path = urlsplit(url).path
     except ValueError:
         return None
     file = unquote(path.rpartition("/")[2])
-    return file if _SAFE_FILE.match(file) else None
+    return file if _STORED_FILE.match(file) else None
+
+
+def _file_of(url: str) -> str | None:
+    file = file_of_url(url)
+    return file if file is not None and _SAFE_FILE.match(file) else None
 
 
 def _package(name: PackageName) -> str:
@@ -179,5 +200,5 @@ def _component(text: str) -> str:
     return text
 
 
-def _escape(version: Iterable[str]) -> str:
-    return quote("".join(version), safe="+~!()*@")
+def _escape(version: str) -> str:
+    return quote(version, safe="+~!()*@", errors="surrogatepass")

@@ -1,0 +1,65 @@
+# Everything starts here: `make help`. Each target builds what it needs; no other set-up exists.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Extra arguments: `make test T=tests/unit/mirror K=lockfile`
+T ?= tests
+K ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format test-real bench fuzz mutate dist lock clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP) ## Mirror examples/app, audit it, install from it, tamper with it (under 90 s)
+	@$(BIN)/python scripts/demo.py
+
+test: $(STAMP) ## Hermetic tests with coverage (under 10 minutes)
+	@$(BIN)/python scripts/run_tests.py $(T) $(if $(K),-k "$(K)")
+
+check: $(STAMP) ## Format, lint, layers, types, dependencies; the first failure stops
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/flake8 --select ASYNC --extend-ignore ASYNC127 mirrorwitness
+	$(BIN)/mypy mirrorwitness tests
+	$(BIN)/basedpyright --level error
+	$(BIN)/deptry mirrorwitness
+	$(BIN)/interrogate --quiet mirrorwitness
+
+format: $(STAMP) ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix . || true
+	$(BIN)/ruff format .
+
+test-real: $(STAMP) ## Real S3 servers, npm clients, Verdaccio and nginx; installs them (about 15 minutes)
+	@scripts/real/install-s3
+	@scripts/real/install-clients
+	@$(BIN)/python -m pytest tests/real --run-real --timeout=900 -p no:randomly $(if $(K),-k "$(K)")
+
+bench: $(STAMP) ## Benchmarks beside peers; prints ratios (about 15 minutes)
+	@$(BIN)/python -m bench $(B)
+
+fuzz: $(STAMP) ## Property tests with a large budget
+	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/property --timeout=1800
+
+mutate: $(STAMP) ## Mutation score of the pure modules
+	@$(BIN)/mutmut run && $(BIN)/mutmut results
+
+dist: $(STAMP) ## Source archive and wheel in dist/
+	@$(BIN)/python -m hatchling build
+
+lock: ## Write the lock files anew (needs uv); no index addresses in them
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/run.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements/run.txt pyproject.toml requirements/dev.in -o requirements/dev.txt
+
+clean: ## Remove what make built here
+	rm -rf $(VENV) .cache dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* demo-mirror

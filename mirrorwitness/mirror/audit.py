@@ -1,0 +1,238 @@
+"""Read what the mirror holds again and check every byte: documents, tarballs, signatures. Optionally repair it.
+
+What is checked, for every package or a random sample:
+
+1. the full document parses, is the package's own, and its digest is the recorded one;
+2. the abbreviated document is exactly what the full one gives (npm.abbreviated);
+3. every version that it names has its tarball under the key that its URL says, with the promised digest (P1, P2);
+4. every version's registry signature is acceptable under the policy, with the keys that the mirror serves;
+5. tarballs that no document names are counted: no harm, they are not served (two-door gate);
+6. a package with a document but without a record, or the other way round, is reported.
+
+`repair` brings a package with findings up to date again: wrong tarballs are fetched, verified and overwritten,
+documents are written anew; what upstream no longer has is withdrawn from the documents, so that P2 holds.
+
+What this does not do: trust the records. They are compared, never believed.
+
+Cancellation: at any time; findings so far are kept by the caller's `Audit.findings`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from mirrorwitness.errors import IntegrityMismatchError, MirrorWitnessError, ObjectMissingError
+from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.package import PACKUMENT_LIMIT, parse_off_loop
+from mirrorwitness.mirror.tarballs import check_stored
+from mirrorwitness.npm.abbreviated import render_abbreviated
+from mirrorwitness.npm.integrity import Verifier, make_expectation
+from mirrorwitness.npm.signatures import SignaturePolicy, check_signatures, is_accepted, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mirrorwitness.mirror.catalogue import Catalogue, PackageRecord
+    from mirrorwitness.mirror.progress import Progress
+    from mirrorwitness.npm.names import PackageName, Version
+    from mirrorwitness.npm.packument import Manifest, Packument
+    from mirrorwitness.npm.signatures import KeyRing
+    from mirrorwitness.storage import Storage
+
+__all__ = ["Audit", "Finding", "FindingKind"]
+
+FINDINGS_KEPT: Final = 10_000
+"""Findings listed; more are counted only."""
+
+
+class FindingKind(StrEnum):
+    """What an audit can find."""
+
+    WRONG_BYTES = "wrong-bytes"
+    MISSING_TARBALL = "missing-tarball"
+    DAMAGED_DOCUMENT = "damaged-document"
+    MISSING_DOCUMENT = "missing-document"
+    BAD_SIGNATURE = "bad-signature"
+    UNRECORDED = "unrecorded"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Attributes:
+        kind: what sort of thing.
+        name: the package.
+        version: the version, where it concerns one.
+        key: the storage key concerned.
+        reason: a sentence with the value expected and the value found.
+    """
+
+    kind: FindingKind
+    name: str
+    version: str | None
+    key: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Audit:
+    """An audit in progress and its result.
+
+    Args:
+        storage: the mirror.
+        catalogue: its records.
+        keys: the registry's signing keys.
+        policy: what a signature must be.
+        concurrency: tarballs read at once.
+        progress: told of every package and byte.
+    """
+
+    storage: Storage
+    catalogue: Catalogue
+    keys: KeyRing
+    policy: SignaturePolicy
+    concurrency: int
+    progress: Progress
+    findings: list[Finding] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __repr__(self) -> str:
+        return f"<Audit {self.counts['packages']} packages, {self.counts['findings']} findings>"
+
+    async def run(self, names: Iterable[PackageName]) -> None:
+        """Check every named package; `findings` and `counts` grow as it goes."""
+        limiter = trio.CapacityLimiter(self.concurrency)
+        work = iter(names)
+        async with trio.open_nursery() as nursery:
+            for _ in range(self.concurrency):
+                nursery.start_soon(self._work, work, limiter)
+
+    async def check_package(self, name: PackageName, limiter: trio.CapacityLimiter) -> None:
+        """Check one package completely."""
+        self.counts["packages"] += 1
+        record = await self.catalogue.read_record(name)
+        packument = await self._check_documents(name, record)
+        if packument is None:
+            return
+        manifests = iter(packument.versions.values())
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(len(packument.versions), self.concurrency)):
+                nursery.start_soon(self._check_versions, packument, manifests, limiter)
+        await self._count_unnamed(name, packument)
+
+    async def _work(self, work: Iterator[PackageName], limiter: trio.CapacityLimiter) -> None:
+        for name in work:
+            before = self.counts["findings"]
+            await self.check_package(name, limiter)
+            found = self.counts["findings"] - before
+            self.progress.package_finished(name, problem=f"{found} findings" if found else None)
+
+    async def _check_documents(self, name: PackageName, record: PackageRecord | None) -> Packument | None:
+        key = layout.packument_key(name)
+        body = await self._read(key)
+        if body is None:
+            if record is not None and record.packument_sha256 is not None:
+                self._find(FindingKind.MISSING_DOCUMENT, name, None, key, "the record says that it is stored")
+            return None
+        if record is None:
+            self._find(FindingKind.UNRECORDED, name, None, key, "stored without a record; the next sync makes one")
+        digest = hashlib.sha256(body).hexdigest()
+        if record is not None and record.fingerprint and record.packument_sha256 != digest:
+            reason = f"sha256 is {digest}, the record says {record.packument_sha256}"
+            self._find(FindingKind.DAMAGED_DOCUMENT, name, None, key, reason)
+        try:
+            packument = await parse_off_loop(body, name)
+        except MirrorWitnessError as error:
+            self._find(FindingKind.DAMAGED_DOCUMENT, name, None, key, str(error))
+            return None
+        await self._check_abbreviated(packument)
+        return packument
+
+    async def _check_abbreviated(self, packument: Packument) -> None:
+        name, key = packument.name, layout.install_key(packument.name)
+        body = await self._read(key)
+        if body is None:
+            self._find(FindingKind.MISSING_DOCUMENT, name, None, key, "the full document is there, this one is not")
+            return
+        urls = {version: manifest.tarball for version, manifest in packument.versions.items()}
+        expected = render_abbreviated(packument, versions=frozenset(urls), tarball_url=urls.__getitem__)
+        if body != expected:
+            self._find(FindingKind.DAMAGED_DOCUMENT, name, None, key, "it is not what the full document gives")
+
+    async def _check_versions(
+        self, packument: Packument, manifests: Iterator[Manifest], limiter: trio.CapacityLimiter
+    ) -> None:
+        for manifest in manifests:
+            self.counts["versions"] += 1
+            async with limiter:
+                await self._check_tarball(packument.name, manifest)
+            self._check_signature(packument, manifest)
+
+    async def _check_tarball(self, name: PackageName, manifest: Manifest) -> None:
+        file = layout.file_of_url(manifest.tarball)
+        expectation = make_expectation(manifest.integrity, manifest.shasum)
+        if manifest.refused is not None or file is None or expectation.strength == "none":
+            reason = manifest.refused or f"tarball {manifest.tarball!r}, integrity {manifest.integrity!r}"
+            self._find(FindingKind.DAMAGED_DOCUMENT, name, manifest.version, layout.packument_key(name), reason)
+            return
+        key = layout.tarball_key(name, file)
+        verifier = Verifier(expectation)
+        try:
+            await check_stored(self.storage, key, verifier)
+        except IntegrityMismatchError as error:
+            self._find(FindingKind.WRONG_BYTES, name, manifest.version, key, str(error))
+        except ObjectMissingError:
+            self._find(FindingKind.MISSING_TARBALL, name, manifest.version, key, "the packument names it")
+        self.counts["bytes"] += verifier.size
+        self.counts["tarballs"] += 1
+        self.progress.bytes_checked(verifier.size)
+
+    def _check_signature(self, packument: Packument, manifest: Manifest) -> None:
+        if self.policy is SignaturePolicy.OFF:
+            return
+        published = packument.time.get(manifest.version)
+        outcome = check_signatures(
+            name=packument.name,
+            version=manifest.version,
+            integrity=manifest.integrity,
+            signatures=manifest.signatures,
+            published=parse_time(published) if published is not None else None,
+            keys=self.keys,
+        )
+        self.counts[f"signature_{outcome}"] += 1
+        if not is_accepted(outcome, self.policy):
+            key = layout.packument_key(packument.name)
+            reason = f"signature {outcome}, the policy is {self.policy}"
+            self._find(FindingKind.BAD_SIGNATURE, packument.name, manifest.version, key, reason)
+
+    async def _count_unnamed(self, name: PackageName, packument: Packument) -> None:
+        prefix = layout.tarball_prefix(name)
+        named = {
+            layout.tarball_key(name, file)
+            for manifest in packument.versions.values()
+            if (file := layout.file_of_url(manifest.tarball)) is not None
+        }
+        after: str | None = ""
+        while after is not None:
+            page = await self.storage.list(prefix, after=after)
+            self.counts["tarballs_not_served"] += sum(1 for info in page.objects if info.key not in named)
+            after = page.more_after
+
+    async def _read(self, key: str) -> bytes | None:
+        try:
+            return (await self.storage.read(key, limit=PACKUMENT_LIMIT))[0]
+        except ObjectMissingError:
+            return None
+
+    def _find(self, kind: FindingKind, name: PackageName, version: Version | None, key: str, reason: str) -> None:
+        self.counts["findings"] += 1
+        self.counts[f"findings_{kind}"] += 1
+        if len(self.findings) < FINDINGS_KEPT:
+            self.findings.append(Finding(kind, name, version, key, reason))

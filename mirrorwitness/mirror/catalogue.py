@@ -1,0 +1,240 @@
+"""What a mirror remembers beside its documents: one record per package, unfinished work, tombstones, evidence, runs.
+
+Rules:
+
+- A package's record is written last, after tarballs and documents: a record that names an upstream ETag says that
+  everything it describes is stored (P2). A missing or older record only costs work, never truth.
+- Records remember every tarball ever stored with the digest of its bytes, also of versions that are no longer served,
+  so that other bytes under a known version are noticed (P5).
+- Unfinished notes outlive the worker that wrote them (P8); they are removed when the package completes.
+- Tombstones and evidence are only ever added, never changed.
+
+What this does not do: decide anything (`mirrorwitness.mirror.gate`) or touch the public documents
+(`mirrorwitness.mirror.package`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError, StorageError, UnsupportedConditionError
+from mirrorwitness.mirror import layout
+from mirrorwitness.npm.names import PackageName, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mirrorwitness.storage import Storage
+
+__all__ = [
+    "RECORD_LIMIT",
+    "Catalogue",
+    "HeldVersion",
+    "PackageRecord",
+    "RunRecord",
+    "Unfinished",
+]
+
+RECORD_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of the largest record read: about 200 per version, so 37,000 versions need 8 MB."""
+
+FORMAT: Final = 1
+
+_Record = TypeVar("_Record", bound=msgspec.Struct)
+
+
+class HeldVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One tarball that is stored.
+
+    Attributes:
+        file: its file name; `layout.tarball_key` makes the key.
+        size: bytes.
+        sri: SHA-512 of the stored bytes as Subresource-Integrity text, computed by us.
+        integrity: what upstream promised when it was stored, or None.
+        shasum: the same for the SHA-1 in hex.
+        url: where upstream had it, for repair.
+        signature: outcome of the signature check (`mirrorwitness.npm.signatures.SignatureOutcome`).
+        weak: stored on the strength of a SHA-1 alone.
+        served: named by the stored packument.
+        attested: attestations are stored beside it.
+    """
+
+    file: str
+    size: int
+    sri: str
+    integrity: str | None = None
+    shasum: str | None = None
+    url: str = ""
+    signature: str = "unsigned"
+    weak: bool = False
+    served: bool = True
+    attested: bool = False
+
+
+class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What we know of one package.
+
+    Attributes:
+        name: the package.
+        fingerprint: selection and rendering options under which the documents were made.
+        etag: upstream's ETag of the packument, for a conditional request; None where upstream sends none.
+        last_modified: the same for Last-Modified.
+        rev: upstream's ``_rev``.
+        source_sha256: hex digest of upstream's packument as received.
+        packument_sha256: hex digest of the stored full document; None where nothing is served.
+        versions: every tarball ever stored, by version.
+        blocked: versions that are not served, with the reason, as of the last run.
+        checked: when it was last brought up to date (ISO 8601, UTC).
+    """
+
+    name: str
+    format: int = FORMAT
+    fingerprint: str = ""
+    etag: str | None = None
+    last_modified: str | None = None
+    rev: str | None = None
+    source_sha256: str | None = None
+    packument_sha256: str | None = None
+    versions: dict[str, HeldVersion] = {}
+    blocked: dict[str, str] = {}
+    checked: str = ""
+
+
+class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a package is not complete.
+
+    Attributes:
+        name: the package.
+        reason: one sentence for a person.
+        kind: the class of the error.
+        versions: versions that are withheld, with the reason of each.
+        attempts: runs that tried and failed.
+        first: when it failed first (ISO 8601, UTC).
+        last: when it failed last.
+    """
+
+    name: str
+    reason: str
+    kind: str
+    versions: dict[str, str] = {}
+    attempts: int = 1
+    first: str = ""
+    last: str = ""
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The last finished run of `sync`.
+
+    Attributes:
+        started: ISO 8601, UTC.
+        finished: ISO 8601, UTC.
+        exit_code: what it exited with (P3).
+        last_complete: when a run last finished with exit code 0, or None.
+        counts: the run's counters.
+        storage_check: what the short storage probe found, or None where it has not run.
+    """
+
+    started: str
+    finished: str
+    exit_code: int
+    last_complete: str | None
+    counts: dict[str, int]
+    storage_check: dict[str, str] | None = None
+
+
+class Catalogue:
+    """Typed access to the records of one mirror; holds no state of its own."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def __repr__(self) -> str:
+        return f"<Catalogue over {self._storage!r}>"
+
+    async def read_record(self, name: PackageName) -> PackageRecord | None:
+        """Return a package's record, or None where there is none or it is damaged (which only costs work)."""
+        return await self._read(layout.record_key(name), PackageRecord)
+
+    async def write_record(self, record: PackageRecord) -> None:
+        """Write a package's record; the last step of a package (P2)."""
+        await self._write(layout.record_key(PackageName(record.name)), record)
+
+    async def read_unfinished(self, name: PackageName) -> Unfinished | None:
+        """Return a package's note of unfinished work, if any."""
+        return await self._read(layout.unfinished_key(name), Unfinished)
+
+    async def write_unfinished(self, note: Unfinished) -> None:
+        """Record that a package is not complete, counting attempts on from an earlier note."""
+        name = PackageName(note.name)
+        before = await self.read_unfinished(name)
+        if before is not None:
+            note = msgspec.structs.replace(note, attempts=before.attempts + 1, first=before.first or note.first)
+        await self._write(layout.unfinished_key(name), note)
+
+    async def clear_unfinished(self, name: PackageName) -> None:
+        """Forget a package's note."""
+        await self._storage.delete(layout.unfinished_key(name))
+
+    async def unfinished_page(self, *, after: str = "", limit: int = 1000) -> tuple[list[Unfinished], str | None]:
+        """Return a page of unfinished notes and where the next page starts."""
+        listing = await self._storage.list(layout.UNFINISHED_PREFIX, after=after, limit=limit)
+        notes = [await self._read(info.key, Unfinished) for info in listing.objects]
+        return [note for note in notes if note is not None], listing.more_after
+
+    async def record_page(self, *, after: str = "", limit: int = 1000) -> tuple[list[str], str | None]:
+        """Return a page of the keys of package records and where the next page starts."""
+        listing = await self._storage.list(layout.RECORD_PREFIX, after=after, limit=limit)
+        return [info.key for info in listing.objects], listing.more_after
+
+    async def read_record_key(self, key: str) -> PackageRecord | None:
+        """Return the record under a key of `record_page`."""
+        return await self._read(key, PackageRecord)
+
+    async def read_run(self) -> RunRecord | None:
+        """Return the last finished run, if any."""
+        return await self._read(layout.LAST_RUN_KEY, RunRecord)
+
+    async def write_run(self, run: RunRecord) -> None:
+        """Record a finished run."""
+        await self._write(layout.LAST_RUN_KEY, run)
+
+    async def add_tombstone(
+        self, name: PackageName, version: Version, *, event: str, seen: str, held: HeldVersion
+    ) -> None:
+        """Record that upstream withdrew a version that we hold. Kept for ever; the first one wins."""
+        body = {"name": name, "version": version, "event": event, "seen": seen, "held": msgspec.to_builtins(held)}
+        await self._add(layout.tombstone_key(name, version, event), msgspec.json.encode(body))
+
+    async def add_evidence(self, name: PackageName, version: Version, content: Mapping[str, object]) -> str:
+        """Keep a piece of evidence, content-addressed, and return its key. Adding the same twice adds it once."""
+        body = msgspec.json.encode(dict(content), order="sorted")
+        key = layout.evidence_key(name, version, hashlib.sha256(body).hexdigest())
+        await self._add(key, body)
+        return key
+
+    async def _add(self, key: str, body: bytes) -> None:
+        try:
+            await self._storage.put(key, body, if_absent=True, content_type="application/json")
+        except PreconditionFailedError:
+            return
+        except UnsupportedConditionError:
+            if await self._storage.stat(key) is None:
+                await self._storage.put(key, body, content_type="application/json")
+
+    async def _read(self, key: str, kind: type[_Record]) -> _Record | None:
+        try:
+            body, _ = await self._storage.read(key, limit=RECORD_LIMIT)
+        except ObjectMissingError:
+            return None
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.MsgspecError as error:
+            if kind is RunRecord:
+                raise StorageError(f"{key} is damaged: {error}; remove it, the next sync writes it again") from error
+            return None
+
+    async def _write(self, key: str, record: msgspec.Struct) -> None:
+        await self._storage.put(key, msgspec.json.encode(record), content_type="application/json")

@@ -1,0 +1,257 @@
+"""The one decision about every version of a package: may it be installed from this mirror, and with which bytes.
+
+Metadata and tarballs pass through the same function, so the set of installable versions is the set of downloadable
+tarballs (P2, the "two-door gate"): `decide` says which versions are wanted, `visible` says which of those may stand in
+the stored packument once it is known whose bytes are stored. `mirrorwitness.mirror.plan` prints the same decision.
+
+A version passes, in this order; the first refusal wins and says why:
+
+1. it is selected (`mirrorwitness.mirror.select`);
+2. its manifest is coherent: own version and name, a ``dist`` with a tarball URL;
+3. it is the version we know: the integrity is not another one than that of the bytes we hold (P5);
+4. it has a digest to check the bytes against; a SHA-1 alone is accepted and marked weak;
+5. the registry's signature is accepted under the policy.
+
+A version that is refused for a security reason while we hold it stays as it was: its stored manifest is carried over
+(``kept``), because first bytes win and a refusal must not become a way to remove things.
+
+This module is pure. It follows research/B 7, rows 5, 6, 8 to 12 and 23.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from mirrorwitness.mirror import layout
+from mirrorwitness.npm.integrity import is_same_content, make_expectation
+from mirrorwitness.npm.signatures import (
+    KeyRing,
+    SignatureOutcome,
+    SignaturePolicy,
+    check_signatures,
+    is_accepted,
+    parse_time,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from mirrorwitness.mirror.catalogue import HeldVersion
+    from mirrorwitness.mirror.select import Choice
+    from mirrorwitness.npm.integrity import Expectation
+    from mirrorwitness.npm.names import PackageName, Version
+    from mirrorwitness.npm.packument import Manifest, Packument
+
+_FORGED = frozenset({SignatureOutcome.BAD, SignatureOutcome.EXPIRED_KEY})
+
+_OUTCOME_TEXT = {
+    SignatureOutcome.BAD: "the registry's signature does not verify over name, version and integrity",
+    SignatureOutcome.EXPIRED_KEY: "signed with a key that had expired when the version was published",
+    SignatureOutcome.UNKNOWN_KEY: "signed with a key that the registry does not publish",
+    SignatureOutcome.NO_KEYS: "signed, but the registry publishes no keys",
+    SignatureOutcome.UNSIGNED: "not signed",
+}
+
+__all__ = ["Block", "BlockKind", "Decision", "Wanted", "decide", "visible"]
+
+
+class BlockKind(StrEnum):
+    """Why a version is not served; each kind has its consequence for the exit code (P3)."""
+
+    POLICY = "policy"
+    """The operator does not want it. Complete."""
+    MALFORMED = "malformed"
+    """Upstream's manifest contradicts itself. Complete: it will never get better."""
+    NO_DIGEST = "no-digest"
+    """Upstream gives nothing to check the bytes against. Complete."""
+    UNSIGNED = "unsigned"
+    """The policy requires a signature and there is no verified one. Complete."""
+    MISSING = "missing"
+    """Asked for by name and not there. Partial: it may appear."""
+    SIGNATURE = "signature"
+    """A signature that is there and is bad, or made by an expired key. Divergence."""
+    EQUIVOCATION = "equivocation"
+    """Another integrity than the bytes that we hold, or than a lockfile pins. Divergence."""
+
+    @property
+    def is_divergence(self) -> bool:
+        """Whether evidence has to be kept and the run exits with 4."""
+        return self in {BlockKind.SIGNATURE, BlockKind.EQUIVOCATION}
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the package has to be tried again."""
+        return self is BlockKind.MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One version (or requested range or tag) that is not served, and why."""
+
+    subject: str
+    kind: BlockKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One version that may be served as soon as its bytes are stored.
+
+    Attributes:
+        version: the version.
+        file: the tarball's file name in the mirror.
+        url: where upstream has it.
+        expectation: what the bytes must match.
+        signature: what the check of the registry's signature gave.
+        held: the tarball, where it is stored already.
+        attested: upstream says that it has attestations.
+        size_hint: upstream's unpacked size in bytes, or None.
+    """
+
+    version: Version
+    file: str
+    url: str
+    expectation: Expectation
+    signature: SignatureOutcome
+    held: HeldVersion | None
+    attested: bool
+    size_hint: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do about one package.
+
+    Attributes:
+        wanted: versions to serve, in document order.
+        kept: versions whose stored manifest is carried over unchanged, because the new one is refused.
+        blocks: what is not served, and why.
+    """
+
+    wanted: tuple[Wanted, ...]
+    kept: tuple[Version, ...]
+    blocks: tuple[Block, ...]
+
+    @property
+    def missing(self) -> tuple[Wanted, ...]:
+        """The wanted versions whose bytes are not stored yet."""
+        return tuple(item for item in self.wanted if item.held is None)
+
+
+def decide(
+    packument: Packument,
+    choice: Choice,
+    *,
+    held: Mapping[Version, HeldVersion],
+    keys: KeyRing,
+    policy: SignaturePolicy,
+) -> Decision:
+    """Decide about every version of a package.
+
+    Args:
+        packument: upstream's document.
+        choice: what the selection wants of it.
+        held: the tarballs that are stored, also those not served now.
+        keys: the registry's signing keys.
+        policy: what a signature must be.
+
+    Returns:
+        The decision; nothing is done yet.
+    """
+    files = layout.assign_files(
+        packument.name,
+        {version: manifest.tarball for version, manifest in packument.versions.items()},
+        held={version: item.file for version, item in held.items()},
+    )
+    wanted: list[Wanted] = []
+    blocks = [Block(b.subject, BlockKind(b.kind), b.reason) for b in choice.blocked]
+    diverged = {b.subject for b in blocks if b.kind.is_divergence}
+    for version, manifest in packument.versions.items():
+        if version not in choice.wanted or version in diverged:
+            continue
+        mine = held.get(version)
+        outcome = _signature(packument, manifest, keys, policy)
+        block = _refusal(packument.name, manifest, mine, outcome, policy)
+        if block is not None:
+            blocks.append(block)
+            if block.kind.is_divergence:
+                diverged.add(version)
+            continue
+        wanted.append(_want(manifest, mine, outcome, files[version]))
+    kept = tuple(v for v in packument.versions if v in diverged and v in held and held[v].served)
+    return Decision(tuple(wanted), kept, tuple(blocks))
+
+
+def visible(decision: Decision, stored: Collection[Version]) -> tuple[Version, ...]:
+    """Return the versions that the stored packument may name: wanted and stored, or carried over."""
+    return tuple(item.version for item in decision.wanted if item.version in stored) + decision.kept
+
+
+def _want(manifest: Manifest, mine: HeldVersion | None, outcome: SignatureOutcome, file: str) -> Wanted:
+    return Wanted(
+        version=manifest.version,
+        file=file,
+        url=manifest.tarball,
+        expectation=make_expectation(manifest.integrity, manifest.shasum),
+        signature=outcome,
+        held=mine,
+        attested=manifest.has_attestations,
+        size_hint=manifest.unpacked_size,
+    )
+
+
+def _signature(packument: Packument, manifest: Manifest, keys: KeyRing, policy: SignaturePolicy) -> SignatureOutcome:
+    if policy is SignaturePolicy.OFF or manifest.refused is not None:
+        return SignatureOutcome.UNSIGNED
+    published = packument.time.get(manifest.version)
+    return check_signatures(
+        name=packument.name,
+        version=manifest.version,
+        integrity=manifest.integrity,
+        signatures=manifest.signatures,
+        published=parse_time(published) if published is not None else None,
+        keys=keys,
+    )
+
+
+def _refusal(
+    name: PackageName,
+    manifest: Manifest,
+    mine: HeldVersion | None,
+    outcome: SignatureOutcome,
+    policy: SignaturePolicy,
+) -> Block | None:
+    version = manifest.version
+    if manifest.refused is not None:
+        return Block(version, BlockKind.MALFORMED, manifest.refused)
+    if mine is not None:
+        change = _changed_content(manifest, mine)
+        if change is not None:
+            return Block(version, BlockKind.EQUIVOCATION, f"{name}@{version}: {change}")
+    if make_expectation(manifest.integrity, manifest.shasum).strength == "none":
+        return Block(
+            version, BlockKind.NO_DIGEST, "upstream gives neither integrity nor shasum to check the bytes against"
+        )
+    if is_accepted(outcome, policy):
+        return None
+    kind = BlockKind.SIGNATURE if outcome in _FORGED else BlockKind.UNSIGNED
+    return Block(version, kind, f"{_OUTCOME_TEXT[outcome]} (policy: {policy})")
+
+
+def _changed_content(manifest: Manifest, mine: HeldVersion) -> str | None:
+    """Say how upstream's promise differs from the bytes that we hold; None where it does not."""
+    same = is_same_content(manifest.integrity, mine.sri)
+    if same is None and manifest.integrity is not None:
+        same = is_same_content(manifest.integrity, mine.integrity)
+    if same is False:
+        return f"upstream now promises {manifest.integrity}, the bytes stored first are {mine.sri}"
+    if (
+        manifest.integrity is None
+        and manifest.shasum
+        and mine.shasum
+        and manifest.shasum.lower() != mine.shasum.lower()
+    ):
+        return f"upstream now promises shasum {manifest.shasum}, the bytes stored first have {mine.shasum}"
+    return None

@@ -1,0 +1,403 @@
+"""Bring one package of the mirror up to date: the smallest unit of work, idempotent and safe to kill anywhere.
+
+Order, and why a kill between any two steps leaves no lie behind (P2):
+
+1. ask upstream for the packument, conditionally where nothing about our wishes changed;
+2. decide (`mirrorwitness.mirror.gate`), writing nothing;
+3. tombstones for what upstream withdrew and evidence for what disagrees: facts, true whatever comes next;
+4. tarballs, each verified before it is visible (P1);
+5. the full document, then the abbreviated one: both name stored tarballs only;
+6. the record, with upstream's ETag if and only if everything wanted is stored.
+
+A kill after 4 leaves tarballs that nothing names; after 5, documents newer than the record. The next run finds the
+record's ETag missing or old and goes through the same steps, adopting what is stored.
+
+What this does not do: choose packages, bound concurrency over packages, or count (`mirrorwitness.mirror.sync`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+import trio
+
+from mirrorwitness.errors import (
+    MirrorWitnessError,
+    ObjectMissingError,
+    SecurityError,
+    UpstreamError,
+    UpstreamStaleError,
+)
+from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.catalogue import HeldVersion, PackageRecord
+from mirrorwitness.mirror.gate import Decision, decide, visible
+from mirrorwitness.mirror.select import choose
+from mirrorwitness.npm.abbreviated import render_abbreviated
+from mirrorwitness.npm.packument import Packument, parse_packument, render_full, rev_number
+from mirrorwitness.npm.signatures import SignaturePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from mirrorwitness.mirror.catalogue import Catalogue
+    from mirrorwitness.mirror.gate import Block
+    from mirrorwitness.mirror.select import Selection
+    from mirrorwitness.mirror.tarballs import Tarballs, TarballsResult
+    from mirrorwitness.npm.names import PackageName, Version
+    from mirrorwitness.npm.packument import Manifest
+    from mirrorwitness.npm.registry import Registry
+    from mirrorwitness.npm.signatures import KeyRing
+    from mirrorwitness.storage import Storage
+
+__all__ = ["PackageResult", "PackageSync", "PackageTerms", "Status", "parse_off_loop"]
+
+PARSE_IN_THREAD: Final = 512 * 1024
+"""Bytes of a packument above which parsing and rendering leave the event loop: about 2 ms of work (research/F 4)."""
+
+PACKUMENT_LIMIT: Final = 128 * 1024 * 1024
+"""Bytes of the largest stored packument read back; upstream's own limit is 100 MB (research/B 2.1)."""
+
+RENDER_VERSION: Final = "1"
+"""Part of every fingerprint: raised when stored documents would be rendered differently."""
+
+
+_Value = TypeVar("_Value")
+
+
+class Status(StrEnum):
+    """How a package ended."""
+
+    UNCHANGED = "unchanged"
+    UPDATED = "updated"
+    UNFINISHED = "unfinished"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageTerms:
+    """What a run wants of every package.
+
+    Attributes:
+        selection: names and versions.
+        keys: the registry's signing keys.
+        policy: what a signature must be.
+        public_base: base of tarball URLs in stored documents, without a trailing slash.
+    """
+
+    selection: Selection
+    keys: KeyRing
+    policy: SignaturePolicy
+    public_base: str = layout.STORED_BASE
+
+    def fingerprint(self, name: PackageName) -> str:
+        """Return a digest of everything that makes the same upstream document mean other stored documents."""
+        keys = ",".join(sorted(self.keys.keyids())) if self.policy is not SignaturePolicy.OFF else ""
+        parts = (RENDER_VERSION, self.selection.fingerprint(name), self.policy, self.public_base, keys)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+@dataclass(slots=True)
+class PackageResult:
+    """What became of one package.
+
+    Attributes:
+        name: the package.
+        status: how it ended.
+        record: what is known of it now.
+        blocks: versions that are not served by decision.
+        withheld: versions whose bytes could not be had, with the reason.
+        error: what kept the whole package from being brought up to date.
+        downloaded: tarballs downloaded.
+        downloaded_bytes: their size.
+        evidence: keys of evidence written.
+        alarms: sentences that an operator should read although nothing failed.
+    """
+
+    name: PackageName
+    status: Status = Status.UPDATED
+    record: PackageRecord | None = None
+    blocks: Sequence[Block] = ()
+    withheld: Mapping[Version, MirrorWitnessError] = field(default_factory=dict)
+    error: MirrorWitnessError | None = None
+    downloaded: int = 0
+    downloaded_bytes: int = 0
+    evidence: Sequence[str] = ()
+    alarms: list[str] = field(default_factory=list)
+
+    def problem(self) -> str | None:
+        """Return one sentence for a person where the package is not complete or something disagreed."""
+        if self.error is not None:
+            return str(self.error)
+        if self.withheld:
+            version, error = next(iter(self.withheld.items()))
+            return f"{len(self.withheld)} withheld, {self.name}@{version}: {error}"
+        for block in self.blocks:
+            if block.kind.is_divergence or block.kind.is_unfinished:
+                return f"{self.name}@{block.subject}: {block.reason}"
+        return None
+
+
+class PackageSync:
+    """Brings single packages up to date under one set of terms.
+
+    Args:
+        storage: the mirror.
+        catalogue: its records.
+        authority: the registry that metadata comes from.
+        tarballs: fetches and stores bytes.
+        terms: what is wanted.
+        now: the clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        catalogue: Catalogue,
+        authority: Registry,
+        tarballs: Tarballs,
+        terms: PackageTerms,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._storage = storage
+        self._catalogue = catalogue
+        self._authority = authority
+        self._tarballs = tarballs
+        self._terms = terms
+        self._now = now
+
+    async def run(
+        self, name: PackageName, *, is_forced: bool = False, replace_bytes: frozenset[Version] = frozenset()
+    ) -> PackageResult:
+        """Bring one package up to date.
+
+        Args:
+            name: the package.
+            is_forced: decide and write the documents anew even where upstream's document is the one we know.
+            replace_bytes: versions whose stored bytes an audit found wrong; fetched again and overwritten.
+
+        Raises:
+            StorageError: the storage failed; the package is as it was, or further.
+            UpstreamError: the packument could not be had; the package is as it was.
+        """
+        record = await self._catalogue.read_record(name) or PackageRecord(name=name)
+        fingerprint = self._terms.fingerprint(name)
+        is_current = record.fingerprint == fingerprint and not is_forced and not replace_bytes
+        answer = await self._authority.packument(
+            name,
+            etag=record.etag if is_current else None,
+            last_modified=record.last_modified if is_current else None,
+        )
+        digest = None if answer.body is None else hashlib.sha256(answer.body).hexdigest()
+        if answer.body is None or (is_current and digest == record.source_sha256):
+            return PackageResult(name, Status.UNCHANGED, record)
+        packument = await parse_off_loop(answer.body, name)
+        _check_not_stale(packument, record)
+        result = PackageResult(name, record=record)
+        held = {v: item for v, item in record.versions.items() if v not in replace_bytes}
+        decision = decide(
+            packument,
+            choose(self._terms.selection, packument),
+            held=held,
+            keys=self._terms.keys,
+            policy=self._terms.policy,
+        )
+        await self._record_withdrawals(packument, record, result)
+        evidence = await self._record_divergence(packument, decision, record)
+        brought = await self._tarballs.bring(name, decision.missing, replace=replace_bytes)
+        packument, shown = await self._carry_over(packument, decision, {**held, **brought.stored})
+        known = await self._attest(decision, shown, {**held, **brought.stored}, result)
+        written = await self._write_documents(packument, shown, known)
+        settled = _settle(result, decision, brought, evidence)
+        settled.record = _describe(record, packument, decision, shown, known)
+        settled.record = msgspec.structs.replace(
+            settled.record,
+            packument_sha256=written,
+            checked=_stamp(self._now()),
+        )
+        if settled.status is Status.UPDATED:
+            # Only now may a later run believe upstream's "not modified": everything wanted is stored.
+            settled.record = msgspec.structs.replace(
+                settled.record,
+                fingerprint=fingerprint,
+                etag=answer.etag,
+                last_modified=answer.last_modified,
+                source_sha256=digest,
+            )
+        await self._catalogue.write_record(settled.record)
+        return settled
+
+    async def _record_withdrawals(self, packument: Packument, record: PackageRecord, result: PackageResult) -> None:
+        """Write a tombstone for each version that upstream no longer lists and we served (rows 1, 2 and 4)."""
+        event = "security-holder" if packument.security_holder else "unpublished"
+        gone = [v for v, item in record.versions.items() if item.served and v not in packument.versions]
+        for version in gone:
+            await self._catalogue.add_tombstone(
+                packument.name, version, event=event, seen=_stamp(self._now()), held=record.versions[version]
+            )
+        if gone:
+            result.alarms.append(
+                f"{packument.name}: upstream withdrew {len(gone)} versions that this mirror served ({event}): "
+                f"{', '.join(gone[:5])}{' …' if len(gone) > 5 else ''}; their tarballs are kept and not served"  # noqa: PLR2004 - a sample
+            )
+
+    async def _record_divergence(self, packument: Packument, decision: Decision, record: PackageRecord) -> list[str]:
+        """Keep both sides of every version that is refused because something disagrees (P5)."""
+        keys: list[str] = []
+        for block in decision.blocks:
+            manifest = packument.versions.get(block.subject)  # type: ignore[call-overload]
+            if not block.kind.is_divergence or manifest is None:
+                continue
+            mine = record.versions.get(block.subject)
+            content = {
+                "kind": block.kind,
+                "reason": block.reason,
+                "upstream": msgspec.Raw(manifest.raw),
+                "published": packument.time.get(block.subject),
+                "held": msgspec.to_builtins(mine) if mine is not None else None,
+            }
+            keys.append(await self._catalogue.add_evidence(packument.name, manifest.version, content))
+        return keys
+
+    async def _carry_over(
+        self, packument: Packument, decision: Decision, known: Mapping[Version, HeldVersion]
+    ) -> tuple[Packument, list[Version]]:
+        """Put the manifests that we stored before in the place of upstream's refused ones (P5: serve what we had).
+
+        Returns:
+            The document to render, and the versions it may show.
+        """
+        shown = list(visible(decision, known))
+        if not decision.kept:
+            return packument, shown
+        try:
+            body, _ = await self._storage.read(layout.packument_key(packument.name), limit=PACKUMENT_LIMIT)
+        except ObjectMissingError:
+            stored: Mapping[Version, Manifest] = {}
+        else:
+            stored = (await parse_off_loop(body, packument.name)).versions
+        kept = {version: stored[version] for version in decision.kept if version in stored}
+        shown = [version for version in shown if version not in decision.kept or version in kept]
+        return replace(packument, versions={**packument.versions, **kept}), shown
+
+    async def _attest(
+        self,
+        decision: Decision,
+        shown: Sequence[Version],
+        known: dict[Version, HeldVersion],
+        result: PackageResult,
+    ) -> dict[Version, HeldVersion]:
+        """Copy attestations of shown versions; npm asks the mirror for them wherever the manifest names them."""
+        for item in decision.wanted:
+            if not item.attested or item.version not in shown or known[item.version].attested:
+                continue
+            try:
+                body = await self._authority.attestations(result.name, item.version)
+            except UpstreamError as error:
+                result.alarms.append(f"{result.name}@{item.version}: no attestations copied: {error}")
+                continue
+            if body is not None:
+                key = layout.attestations_key(result.name, item.version)
+                await self._storage.put(key, body, content_type="application/json")
+                known[item.version] = msgspec.structs.replace(known[item.version], attested=True)
+        return known
+
+    async def _write_documents(
+        self,
+        packument: Packument,
+        shown: Sequence[Version],
+        known: Mapping[Version, HeldVersion],
+    ) -> str | None:
+        """Write both documents, or remove them where nothing is left to serve. Return the full one's digest."""
+        name = packument.name
+        if not shown:
+            await self._storage.delete(layout.install_key(name))
+            await self._storage.delete(layout.packument_key(name))
+            return None
+
+        def url_of(version: Version) -> str:
+            return layout.tarball_url(self._terms.public_base, name, known[version].file)
+
+        full, short = await _off_loop(packument.size, lambda: _render(packument, shown, url_of))
+        # Never skipped because the record has the same digest: a run that died before its record was written may have
+        # left another document.
+        await self._storage.put(layout.packument_key(name), full, content_type="application/json")
+        await self._storage.put(layout.install_key(name), short, content_type="application/vnd.npm.install-v1+json")
+        return hashlib.sha256(full).hexdigest()
+
+
+async def parse_off_loop(body: bytes, name: PackageName) -> Packument:
+    """Parse a packument, in a thread where it is large enough to stall other tasks."""
+    return await _off_loop(len(body), lambda: parse_packument(body, name=name))
+
+
+async def _off_loop(size: int, work: Callable[[], _Value]) -> _Value:
+    if size < PARSE_IN_THREAD:
+        return work()
+    return await trio.to_thread.run_sync(work)
+
+
+def _render(packument: Packument, shown: Sequence[Version], url_of: Callable[[Version], str]) -> tuple[bytes, bytes]:
+    versions = frozenset(shown)
+    return (
+        render_full(packument, versions=versions, tarball_url=url_of),
+        render_abbreviated(packument, versions=versions, tarball_url=url_of),
+    )
+
+
+def _check_not_stale(packument: Packument, record: PackageRecord) -> None:
+    """Refuse a document older than the one we have: an older CDN edge must not undo a newer one (rows 26, 27; P6)."""
+    found, had = rev_number(packument.rev), rev_number(record.rev)
+    if found is not None and had is not None and found < had:
+        raise UpstreamStaleError(
+            f"{packument.name}: upstream answered revision {packument.rev}, older than {record.rev} that we have;"
+            " kept what we have, the next run asks again"
+        )
+
+
+def _stamp(now: datetime) -> str:
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _describe(
+    record: PackageRecord,
+    packument: Packument,
+    decision: Decision,
+    shown: Sequence[Version],
+    known: Mapping[Version, HeldVersion],
+) -> PackageRecord:
+    """Return the record of what is stored now, not yet claiming that it is everything."""
+    in_view = frozenset(shown)
+    signatures = {item.version: str(item.signature) for item in decision.wanted}
+    versions = {
+        version: msgspec.structs.replace(
+            item, served=version in in_view, signature=signatures.get(version, item.signature)
+        )
+        for version, item in known.items()
+    }
+    return PackageRecord(
+        name=record.name,
+        rev=packument.rev or record.rev,
+        versions=versions,
+        blocked={block.subject: f"{block.kind}: {block.reason}" for block in decision.blocks},
+    )
+
+
+def _settle(
+    result: PackageResult, decision: Decision, brought: TarballsResult, evidence: Sequence[str]
+) -> PackageResult:
+    result.blocks = decision.blocks
+    result.withheld = brought.withheld
+    result.downloaded, result.downloaded_bytes = brought.downloaded, brought.downloaded_bytes
+    result.evidence = (*evidence, *brought.evidence)
+    is_security = any(isinstance(error, SecurityError) for error in brought.withheld.values())
+    if result.evidence or is_security or any(block.kind.is_divergence for block in decision.blocks):
+        result.status = Status.DIVERGED
+    elif brought.withheld or any(block.kind.is_unfinished for block in decision.blocks):
+        result.status = Status.UNFINISHED
+    return result

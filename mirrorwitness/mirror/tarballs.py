@@ -1,0 +1,297 @@
+"""Bring the missing tarballs of one package into the storage: download, verify, store.
+
+Rules:
+
+- A tarball's final key is written once, with bytes that matched their digest (P1); never overwritten (P5) unless an
+  audit found the stored bytes wrong and asks for it.
+- Tarballs that are stored already but not recorded (a run died in between) are read and verified, not downloaded.
+- Sources are tried in order: the authority, then mirrors; bytes are verified, so anybody may supply them. Wrong bytes
+  are fetched once more, then kept as evidence and the next source is asked.
+- One version's failure never stops another's: it is withheld with its reason (research/B 7, rows 7 and 8).
+- A storage that refuses (full, read-only, credentials) ends the package: trying on would only repeat it.
+
+Concurrency: at most the limiter's tokens are in flight over all packages; within a package at most as many tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from mirrorwitness.errors import (
+    EquivocationError,
+    IntegrityMismatchError,
+    MirrorWitnessError,
+    PreconditionFailedError,
+    StorageRefusedError,
+    UnsupportedConditionError,
+    UpstreamError,
+)
+from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.catalogue import HeldVersion
+from mirrorwitness.mirror.spool import MemoryBudget, Spool
+from mirrorwitness.npm.integrity import Verifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from mirrorwitness.mirror.catalogue import Catalogue
+    from mirrorwitness.mirror.gate import Wanted
+    from mirrorwitness.mirror.progress import Progress
+    from mirrorwitness.npm.names import PackageName, Version
+    from mirrorwitness.npm.registry import Registry
+    from mirrorwitness.storage import Body, Storage
+
+__all__ = ["TarballOptions", "Tarballs", "TarballsResult", "check_stored"]
+
+ATTEMPTS_ON_MISMATCH: Final = 2
+"""Downloads of one tarball from one source whose bytes are wrong: once more, in case it was a broken transfer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarballOptions:
+    """Limits of downloads.
+
+    Attributes:
+        concurrency: tarballs in flight over all packages.
+        size_limit: bytes of the largest tarball accepted.
+        memory: bytes of tarballs held in memory at once, over all in flight.
+        spool_directory: where larger ones are spooled; None for the system's temporary directory.
+    """
+
+    concurrency: int = 64
+    size_limit: int = 2 * 1024**3
+    memory: int = 32 * 1024**2
+    spool_directory: Path | None = None
+
+
+@dataclass(slots=True)
+class TarballsResult:
+    """What became of one package's missing tarballs.
+
+    Attributes:
+        stored: the tarballs that are stored now.
+        withheld: why the others are not.
+        downloaded: how many were downloaded, as opposed to found in the storage.
+        downloaded_bytes: their size.
+        evidence: keys of evidence written.
+    """
+
+    stored: dict[Version, HeldVersion] = field(default_factory=dict)
+    withheld: dict[Version, MirrorWitnessError] = field(default_factory=dict)
+    downloaded: int = 0
+    downloaded_bytes: int = 0
+    evidence: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """One tarball to bring."""
+
+    name: PackageName
+    item: Wanted
+    key: str
+    is_present: bool
+    is_replaced: bool
+    result: TarballsResult
+
+    @property
+    def what(self) -> str:
+        return f"{self.name}@{self.item.version}"
+
+
+class Tarballs:
+    """Fetches and stores tarballs for all packages of a run.
+
+    Args:
+        storage: where to.
+        catalogue: for evidence.
+        sources: where from, the authority first.
+        options: limits.
+        progress: told of every stored tarball.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        catalogue: Catalogue,
+        sources: Sequence[Registry],
+        options: TarballOptions,
+        progress: Progress,
+    ) -> None:
+        self._storage = storage
+        self._catalogue = catalogue
+        self._sources = sources
+        self._options = options
+        self._progress = progress
+        self._limiter = trio.CapacityLimiter(options.concurrency)
+        self._budget = MemoryBudget(options.memory)
+
+    def __repr__(self) -> str:
+        return f"<Tarballs {self._limiter.borrowed_tokens}/{self._options.concurrency} in flight, {self._budget!r}>"
+
+    async def bring(
+        self, name: PackageName, missing: Sequence[Wanted], *, replace: frozenset[Version] = frozenset()
+    ) -> TarballsResult:
+        """Store every tarball of `missing` that can be had.
+
+        Args:
+            name: the package.
+            missing: what is wanted and not recorded as stored.
+            replace: versions whose stored bytes an audit found wrong; they are overwritten.
+
+        Raises:
+            StorageRefusedError: the storage takes nothing any more.
+        """
+        result = TarballsResult()
+        if not missing:
+            return result
+        present = await self._files(name)
+        jobs = (
+            _Job(
+                name=name,
+                item=item,
+                key=layout.tarball_key(name, item.file),
+                is_present=item.file in present,
+                is_replaced=item.version in replace,
+                result=result,
+            )
+            for item in missing
+        )
+        refused: list[StorageRefusedError] = []
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(len(missing), self._options.concurrency)):
+                nursery.start_soon(self._work, jobs, refused)
+        if refused:
+            raise refused[0]
+        return result
+
+    async def _files(self, name: PackageName) -> set[str]:
+        """The files stored for a package, recorded or not: one listing, only made when something is missing."""
+        prefix = layout.tarball_prefix(name)
+        files: set[str] = set()
+        after: str | None = ""
+        while after is not None:
+            page = await self._storage.list(prefix, after=after)
+            files.update(info.key.removeprefix(prefix) for info in page.objects)
+            after = page.more_after
+        return files
+
+    async def _work(self, jobs: Iterator[_Job], refused: list[StorageRefusedError]) -> None:
+        for job in jobs:
+            if refused:
+                return
+            async with self._limiter:
+                try:
+                    stored = await self._one(job)
+                except StorageRefusedError as error:
+                    refused.append(error)
+                    return
+                except MirrorWitnessError as error:
+                    job.result.withheld[job.item.version] = error
+                else:
+                    job.result.stored[job.item.version] = stored
+
+    async def _one(self, job: _Job) -> HeldVersion:
+        if job.is_present and not job.is_replaced:
+            return await self._adopt(job)
+        problems: list[UpstreamError | IntegrityMismatchError] = []
+        for source in self._sources:
+            is_authority = source is self._sources[0]
+            url = job.item.url if is_authority else layout.tarball_url(source.base, job.name, job.item.file)
+            try:
+                return await self._download(job, source, url)
+            except (UpstreamError, IntegrityMismatchError) as error:
+                problems.append(error)
+        # Wrong bytes weigh more than an absent file: the run must end as a divergence, not as a mere gap.
+        problems.sort(key=lambda error: not isinstance(error, IntegrityMismatchError))
+        raise problems[0]
+
+    async def _download(self, job: _Job, source: Registry, url: str) -> HeldVersion:
+        with Spool(
+            expectation=job.item.expectation,
+            budget=self._budget,
+            limit=self._options.size_limit,
+            what=job.what,
+            directory=self._options.spool_directory,
+        ) as spool:
+            body, verifier = await self._receive(job, source, url, spool)
+            stored = await self._put(job, body, verifier)
+        job.result.downloaded += 1
+        job.result.downloaded_bytes += stored.size
+        self._progress.tarball_stored(stored.size)
+        return stored
+
+    async def _receive(self, job: _Job, source: Registry, url: str, spool: Spool) -> tuple[Body, Verifier]:
+        """Download until the bytes match, `ATTEMPTS_ON_MISMATCH` times at most."""
+        attempts_left = ATTEMPTS_ON_MISMATCH
+        while True:
+            attempts_left -= 1
+            await spool.reset()
+            await source.tarball(url, spool)
+            try:
+                return await spool.finish()
+            except IntegrityMismatchError as error:
+                if not attempts_left:
+                    await self._keep_evidence(job, "wrong-bytes", url, error)
+                    raise
+
+    async def _put(self, job: _Job, body: Body, verifier: Verifier) -> HeldVersion:
+        try:
+            await self._storage.put(job.key, body, if_absent=not job.is_replaced)
+        except PreconditionFailedError:
+            return await self._adopt(job)
+        except UnsupportedConditionError:
+            # A storage without conditional writes (store-check says so): two workers may both get here, each with
+            # bytes that it verified; the later put wins. Only an equivocating upstream makes that a difference.
+            if await self._storage.stat(job.key) is not None:
+                return await self._adopt(job)
+            await self._storage.put(job.key, body)
+        return _held(job.item, verifier)
+
+    async def _adopt(self, job: _Job) -> HeldVersion:
+        """Verify a tarball that is stored but not recorded, and take it as it is (P5: first bytes win)."""
+        try:
+            verifier = await check_stored(self._storage, job.key, Verifier(job.item.expectation))
+        except IntegrityMismatchError as error:
+            await self._keep_evidence(job, "stored-bytes", job.item.url, error)
+            raise EquivocationError(
+                f"{job.what}: other bytes are stored under {job.key} already: {error};"
+                " `mirrorwitness audit --repair` tells whether they rotted or upstream changed them"
+            ) from error
+        return _held(job.item, verifier)
+
+    async def _keep_evidence(self, job: _Job, kind: str, url: str, error: IntegrityMismatchError) -> None:
+        content = {"kind": kind, "key": job.key, "url": url, "reason": str(error)}
+        job.result.evidence.append(await self._catalogue.add_evidence(job.name, job.item.version, content))
+
+
+async def check_stored(storage: Storage, key: str, verifier: Verifier) -> Verifier:
+    """Read a stored object through a verifier.
+
+    Raises:
+        IntegrityMismatchError: the stored bytes are not the expected ones.
+        ObjectMissingError: nothing is stored there.
+    """
+    async with storage.open(key) as reader:
+        while chunk := await reader.receive_some():
+            verifier.update(chunk)
+    verifier.check()
+    return verifier
+
+
+def _held(item: Wanted, verifier: Verifier) -> HeldVersion:
+    return HeldVersion(
+        file=item.file,
+        size=verifier.size,
+        sri=verifier.sri(),
+        integrity=item.expectation.integrity,
+        shasum=item.expectation.shasum,
+        url=item.url,
+        signature=item.signature,
+        weak=item.expectation.strength == "weak",
+    )
