@@ -1,0 +1,243 @@
+"""Request paths: what each one asks for.
+
+    /<name>                                    PackumentRoute
+    /<name>/<version or tag>                   VersionRoute
+    /<name>/-/<file>                           TarballRoute
+    /-/package/<name>/dist-tags                DistTagsRoute
+    /-/npm/v1/keys                             KeysRoute
+    /-/npm/v1/attestations/<name>@<version>    AttestationsRoute
+    /-/about.json  /-/about                    AboutRoute
+    /-/ping  /-/whoami  /-/healthz  /-/readyz  FixedRoute
+    everything else                            NoRoute, with a sentence for people
+
+Rules:
+
+- A path is split at its slashes first and each segment is then percent-decoded once; so ``/@s%2fn``, ``/@s%2Fn``,
+  ``/@s/n`` and ``/%40s%2Fn`` are one package, ``%252f`` is no slash, and ``..%2f`` is part of a name that no package
+  has.
+- What is decoded is only ever compared (with names that npm allows, with versions and files of a document), never
+  joined to a path.
+- Nothing is lower-cased, no empty segment is skipped, and one trailing slash is allowed.
+- The only reserved name is ``-`` with something behind it: ``/-`` and ``/-/-/<file>`` are the package called ``-``.
+  ``/about`` is the package of that name.
+
+This module is pure; it does not know what is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.npm.names import decode_path, parse_name
+
+if TYPE_CHECKING:
+    from mirrorwitness.npm.names import PackageName
+
+__all__ = [
+    "MAX_PATH_BYTES",
+    "AboutRoute",
+    "AttestationsRoute",
+    "DistTagsRoute",
+    "Fixed",
+    "FixedRoute",
+    "KeysRoute",
+    "NoRoute",
+    "PackumentRoute",
+    "Route",
+    "TarballRoute",
+    "VersionRoute",
+    "parse_path",
+]
+
+MAX_PATH_BYTES: Final = 2048
+"""Longest path in bytes: a name (214) and a file (255) of percent-encoded characters fit."""
+
+
+class Fixed(StrEnum):
+    """A path whose answer is always the same, or about the process itself."""
+
+    PING = "ping"
+    WHOAMI = "whoami"
+    HEALTH = "healthz"
+    READY = "readyz"
+
+
+@dataclass(frozen=True, slots=True)
+class PackumentRoute:
+    """All that is known about one package."""
+
+    name: PackageName
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRoute:
+    """One version's document; `wanted` is a version or a dist-tag."""
+
+    name: PackageName
+    wanted: str
+
+
+@dataclass(frozen=True, slots=True)
+class TarballRoute:
+    """One tarball; `file` is what the client asked for and nothing else is known of it."""
+
+    name: PackageName
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class DistTagsRoute:
+    """The dist-tags of one package."""
+
+    name: PackageName
+
+
+@dataclass(frozen=True, slots=True)
+class KeysRoute:
+    """The registry's signing keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationsRoute:
+    """The attestations of one version."""
+
+    name: PackageName
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class AboutRoute:
+    """What this mirror says of itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedRoute:
+    """A path without parameters."""
+
+    answer: Fixed
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    """Nothing that a read-only mirror has; `reason` is for people."""
+
+    reason: str
+
+
+Route: TypeAlias = (
+    PackumentRoute
+    | VersionRoute
+    | TarballRoute
+    | DistTagsRoute
+    | KeysRoute
+    | AttestationsRoute
+    | AboutRoute
+    | FixedRoute
+    | NoRoute
+)
+
+_AUDIT: Final = "this read-only mirror has no advisories: audit against the registry itself, or install with --no-audit"
+_SEARCH: Final = "this read-only mirror has no search: search at the registry itself"
+_ACCOUNT: Final = "this read-only mirror has no accounts: log in, publish and change packages at the registry itself"
+_NOTHING: Final = (
+    "this read-only mirror answers /<name>, /<name>/<version>, /<name>/-/<file>, /-/package/<name>/dist-tags, "
+    "/-/npm/v1/keys, /-/npm/v1/attestations/<name>@<version>, /-/ping and /-/about.json"
+)
+
+_EXACT: Final[dict[str, Route]] = {
+    "ping": FixedRoute(Fixed.PING),
+    "whoami": FixedRoute(Fixed.WHOAMI),
+    "healthz": FixedRoute(Fixed.HEALTH),
+    "readyz": FixedRoute(Fixed.READY),
+    "about": AboutRoute(),
+    "about.json": AboutRoute(),
+    "npm/v1/keys": KeysRoute(),
+}
+_ABSENT: Final = (
+    ("npm/v1/security/", _AUDIT),
+    ("v1/search", _SEARCH),
+    ("all", _SEARCH),
+    ("npm/v1/", _ACCOUNT),
+    ("user/", _ACCOUNT),
+    ("org/", _ACCOUNT),
+    ("team/", _ACCOUNT),
+    ("v1/login", _ACCOUNT),
+)
+_ATTESTATIONS: Final = "npm/v1/attestations/"
+_PACKAGE: Final = "package/"
+_DIST_TAGS: Final = "/dist-tags"
+
+
+def parse_path(path: str) -> Route:
+    """Say what a request path asks for.
+
+    Args:
+        path: the path as it came over the wire, percent-encoded, without a query.
+
+    Returns:
+        The route; `NoRoute` for everything that is not one of ours.
+
+    Raises:
+        ConfigurationError: the path is malformed: it does not begin with a slash, or a percent sign does not begin a
+            character.
+    """
+    if not path.startswith("/"):
+        raise ConfigurationError("the request path does not begin with a slash")
+    path = path[1:].removesuffix("/")
+    head, slash, rest = path.partition("/")
+    if _is_dash(head) and slash and not _is_dash(rest.partition("/")[0]):
+        return _parse_special(rest)
+    return _parse_package(path)
+
+
+def _is_dash(segment: str) -> bool:
+    return segment in {"-", "%2d", "%2D"}
+
+
+def _parse_special(rest: str) -> Route:
+    exact = _EXACT.get(rest)
+    if exact:
+        return exact
+    if rest.startswith(_PACKAGE) and rest.endswith(_DIST_TAGS):
+        route = _parse_package(rest.removeprefix(_PACKAGE).removesuffix(_DIST_TAGS))
+        return DistTagsRoute(route.name) if isinstance(route, PackumentRoute) else NoRoute(_NOTHING)
+    if rest.startswith(_ATTESTATIONS):
+        return _parse_attestations(rest.removeprefix(_ATTESTATIONS))
+    return NoRoute(next((reason for prefix, reason in _ABSENT if rest.startswith(prefix)), _NOTHING))
+
+
+def _parse_attestations(rest: str) -> Route:
+    # `name@version` is not a name, so the decoding is borrowed from a path with a name in front.
+    _, segments = decode_path(f"x/{rest}")
+    name, at, version = "/".join(segments).rpartition("@")
+    parsed = _find_name(name)
+    return AttestationsRoute(parsed, version) if parsed and at and version else NoRoute(_NOTHING)
+
+
+def _parse_package(path: str) -> Route:
+    _, segments = decode_path(f"x/{path}")
+    first, *rest = segments
+    if first.startswith("@") and "/" not in first and rest:
+        first = f"{first}/{rest.pop(0)}"
+    name = _find_name(first)
+    if name is None:
+        return NoRoute(f"{first[:100]!a} is not the name of a package. {_NOTHING}" if first else _NOTHING)
+    match rest:
+        case []:
+            return PackumentRoute(name)
+        case ["-", file] if file:
+            return TarballRoute(name, file)
+        case [wanted] if wanted not in {"", "-"}:
+            return VersionRoute(name, wanted)
+        case _:
+            return NoRoute(_NOTHING)
+
+
+def _find_name(text: str) -> PackageName | None:
+    try:
+        return parse_name(text)
+    except ConfigurationError:
+        return None
