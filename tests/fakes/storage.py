@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import trio
 
-from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError, StorageError
+from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError
 from mirrorwitness.storage import Listing, ObjectInfo, check_key, check_prefix
+from mirrorwitness.storage.checks import check_condition, check_limit, check_range
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -114,8 +115,7 @@ class MemoryStorage:
         """Read a whole object; see `mirrorwitness.storage.Storage.read`."""
         await self._begin("read", check_key(key))
         body, info = self._get(key)
-        if info.size > limit:
-            raise StorageError(f"{key} has {info.size:,} bytes, more than the limit of {limit:,}")
+        check_limit(info, limit)
         self._fail("read", key, after=True)
         return body, info
 
@@ -124,10 +124,8 @@ class MemoryStorage:
         """Open an object for streaming; see `mirrorwitness.storage.Storage.open`."""
         await self._begin("open", check_key(key))
         body, info = self._get(key)
-        if start and start >= info.size:
-            raise StorageError(f"{key} has {info.size:,} bytes, so nothing starts at byte {start:,}")
+        end = check_range(info, start, length)
         self._fail("open", key, after=True)
-        end = info.size if length is None else start + length
         yield _MemoryReader(info, body[start:end])
 
     async def stat(self, key: str) -> ObjectInfo | None:
@@ -146,8 +144,7 @@ class MemoryStorage:
         content_type: str = "application/octet-stream",
     ) -> ObjectInfo:
         """Write a whole object; see `mirrorwitness.storage.Storage.put`."""
-        if if_absent and if_match is not None:
-            raise ValueError("if_absent and if_match exclude each other")
+        check_condition(if_absent=if_absent, if_match=if_match)
         await self._begin("put", check_key(key))
         found = self._info(key)
         if if_absent and found is not None:
