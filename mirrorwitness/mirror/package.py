@@ -18,7 +18,7 @@ What this does not do: choose packages, bound concurrency over packages, or coun
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -37,8 +37,10 @@ from mirrorwitness.mirror.catalogue import HeldVersion, PackageRecord
 from mirrorwitness.mirror.gate import Decision, decide, visible
 from mirrorwitness.mirror.select import choose
 from mirrorwitness.npm.abbreviated import render_abbreviated
+from mirrorwitness.npm.names import Version
 from mirrorwitness.npm.packument import Packument, parse_packument, render_full, rev_number
 from mirrorwitness.npm.signatures import SignaturePolicy
+from mirrorwitness.npm.splice import read_version_text, splice_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,8 +50,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.gate import Block
     from mirrorwitness.mirror.select import Selection
     from mirrorwitness.mirror.tarballs import Tarballs, TarballsResult
-    from mirrorwitness.npm.names import PackageName, Version
-    from mirrorwitness.npm.packument import Manifest
+    from mirrorwitness.npm.names import PackageName
     from mirrorwitness.npm.registry import Registry
     from mirrorwitness.npm.signatures import KeyRing
     from mirrorwitness.storage import Storage
@@ -250,18 +251,18 @@ class PackageSync:
         """Keep both sides of every version that is refused because something disagrees (P5)."""
         keys: list[str] = []
         for block in decision.blocks:
-            manifest = packument.versions.get(block.subject)  # type: ignore[call-overload]
-            if not block.kind.is_divergence or manifest is None:
+            version = Version(block.subject)
+            if not block.kind.is_divergence or version not in packument.versions:
                 continue
-            mine = record.versions.get(block.subject)
+            mine = record.versions.get(version)
             content = {
                 "kind": block.kind,
                 "reason": block.reason,
-                "upstream": msgspec.Raw(manifest.raw),
-                "published": packument.time.get(block.subject),
+                "upstream": msgspec.Raw(read_version_text(packument, version)),
+                "published": packument.time.get(version),
                 "held": msgspec.to_builtins(mine) if mine is not None else None,
             }
-            keys.append(await self._catalogue.add_evidence(packument.name, manifest.version, content))
+            keys.append(await self._catalogue.add_evidence(packument.name, version, content))
         return keys
 
     async def _carry_over(
@@ -278,12 +279,11 @@ class PackageSync:
         try:
             body, _ = await self._storage.read(layout.packument_key(packument.name), limit=PACKUMENT_LIMIT)
         except ObjectMissingError:
-            stored: Mapping[Version, Manifest] = {}
-        else:
-            stored = (await parse_off_loop(body, packument.name)).versions
-        kept = {version: stored[version] for version in decision.kept if version in stored}
-        shown = [version for version in shown if version not in decision.kept or version in kept]
-        return replace(packument, versions={**packument.versions, **kept}), shown
+            return packument, [version for version in shown if version not in decision.kept]
+        stored = await parse_off_loop(body, packument.name)
+        kept = [version for version in decision.kept if version in stored.versions]
+        spliced = await _off_loop(packument.size, lambda: splice_versions(packument, stored=stored, versions=kept))
+        return spliced, [version for version in shown if version not in decision.kept or version in kept]
 
     async def _attest(
         self,

@@ -1,0 +1,91 @@
+"""How commands speak: tables or one JSON document on standard output, everything else on standard error.
+
+Rules:
+
+- With ``--json`` standard output holds exactly one JSON document, also where the command fails half-way.
+- Every document has ``"schema"``: the command's name and a number that is raised when a field changes its meaning.
+- Nothing that only a person needs (progress, warnings, hints) ever goes to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["EXIT_CODES_HELP", "format_bytes", "hint", "print_facts", "print_json", "print_table", "warn"]
+
+EXIT_CODES_HELP: Final = """
+\b
+Exit codes:
+  0    complete
+  2    usage or configuration
+  3    partial: named packages are unfinished, the next run tries them again
+  4    divergence: bytes, a signature or a log disagree; the evidence is kept
+  5    the upstream refused or could not be reached
+  130  interrupted
+"""
+
+_UNITS: Final = ("kB", "MB", "GB", "TB")
+_STEP: Final = 1000
+_WIDE: Final = 200
+"""Columns of a table that does not go to a terminal: wide enough that no name is cut."""
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes for people, in powers of 1,000: ``14.2 kB``."""
+    if count < _STEP:
+        return f"{count:.0f} B"
+    for unit in _UNITS:
+        count /= _STEP
+        if count < _STEP or unit == _UNITS[-1]:
+            break
+    return f"{count:.1f} {unit}"
+
+
+def print_json(schema: str, content: Mapping[str, object]) -> None:
+    """Print the command's one document."""
+    click.echo(json.dumps({"schema": schema, **content}, indent=2, ensure_ascii=False))
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: frozenset[str] = frozenset()
+) -> None:
+    """Print a table; columns named in `numbers` are aligned to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
+    facts = list(facts)
+    width = max((len(name) for name, _ in facts), default=0)
+    for name, value in facts:
+        click.echo(f"{name.ljust(width)}  {value}")
+
+
+def warn(text: str) -> None:
+    """Tell a person something that needs attention."""
+    click.echo(f"warning: {text}", err=True)
+
+
+def hint(text: str) -> None:
+    """Tell a person what to do next."""
+    click.echo(text, err=True)
+
+
+def _console() -> Console:
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    return console

@@ -1,0 +1,52 @@
+"""Take single versions out of one document and put them into another, as the bytes they are.
+
+Used where upstream's manifest of a version is refused and the one that was stored before goes on being served (P5).
+The result is parsed again, so everything that holds for a document from upstream holds for a spliced one.
+
+What this does not do: decide which versions; check anything but what parsing checks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from mirrorwitness.npm.json_text import ABSENT, is_object, join_members, split_members
+from mirrorwitness.npm.packument import Packument, parse_packument
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from mirrorwitness.npm.names import Version
+
+__all__ = ["read_version_text", "splice_versions"]
+
+
+def read_version_text(packument: Packument, version: Version) -> bytes:
+    """Return the JSON text of one version's manifest, exactly as received.
+
+    Raises:
+        KeyError: the document does not have that version.
+    """
+    return bytes(_versions(packument)[version])
+
+
+def splice_versions(packument: Packument, *, stored: Packument, versions: Collection[Version]) -> Packument:
+    """Return the document with some versions' manifests taken from another document of the same package.
+
+    Args:
+        packument: the document to change; versions keep their places.
+        stored: where the manifests come from.
+        versions: which; those that `stored` does not have are left as they are.
+    """
+    before, texts = _versions(stored), _versions(packument)
+    texts.update({version: before[version] for version in versions if version in before})
+    members = split_members(packument.body)
+    members["versions"] = Raw(join_members(texts))
+    return parse_packument(join_members(members), name=packument.name)
+
+
+def _versions(packument: Packument) -> dict[str, Raw]:
+    raw = split_members(packument.body).get("versions", ABSENT)
+    return split_members(raw) if is_object(raw) else {}
