@@ -22,7 +22,7 @@ import hashlib
 import json
 import sys
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +30,9 @@ from urllib.parse import unquote
 
 import trio
 
-from tests.fakes.registry_build import Signer, abbreviate, filler, integrity_of, make_tarball, shasum_of
+from tests.fakes.registry_build import Signer, integrity_of, make_tarball, shasum_of
+from tests.fakes.registry_demo import add_demo, demo_names, demo_version, load_recorded
+from tests.fakes.registry_packages import FIRST_TIME, Package, file_of, iso
 from tests.fakes.registry_server import Fault, RecordedRequest, Reply, serve_connection
 
 if TYPE_CHECKING:
@@ -49,34 +51,8 @@ __all__ = [
     "serve",
 ]
 
-_FIRST_TIME: Final = datetime(2024, 1, 1, tzinfo=UTC)
 _INSTALL_TYPE: Final = "application/vnd.npm.install-v1+json"
-_MAX_HISTORY: Final = 20
 _MAX_READY: Final = 50_000
-
-
-class _Package:
-    """One package: its document without base URL, older documents, and its tarballs by file name."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.document: dict[str, Any] | None = None
-        self.raw: bytes | None = None
-        self.history: list[str] = []
-        self.tarballs: dict[str, bytes] = {}
-        self.rev = 0
-        self.modified = _FIRST_TIME
-
-    def touch(self, now: datetime) -> None:
-        """Count a change, and keep the document as it was before."""
-        if self.document is not None and self.rev:
-            self.history = [*self.history, json.dumps(self.document)][-_MAX_HISTORY:]
-        self.rev += 1
-        self.raw = None
-        self.modified = now
-        if self.document is not None:
-            self.document["_rev"] = f"{self.rev}-{hashlib.md5(f'{self.name}{self.rev}'.encode()).hexdigest()}"  # noqa: S324
-            self.document["time"]["modified"] = _iso(now)
 
 
 class RegistrySimulator:
@@ -100,10 +76,10 @@ class RegistrySimulator:
         self.token: str | None = None
         self.latency = latency
         self._record = record
-        self._packages: dict[str, _Package] = {}
+        self._packages: dict[str, Package] = {}
         self._faults: dict[str, list[tuple[Fault, int | None]]] = {}
         self._ready: dict[tuple[str, str | None, str | None], bytes] = {}
-        self._now = _FIRST_TIME
+        self._now = FIRST_TIME
 
     def __repr__(self) -> str:
         return f"<RegistrySimulator {self.base}, {len(self._packages)} packages, {len(self.requests)} requests>"
@@ -142,8 +118,8 @@ class RegistrySimulator:
         tarball = make_tarball(content, name=name, version=version) if data is None else data
         file = file or f"{name.rpartition('/')[2]}-{version}.tgz"
         now = self._tick()
-        package = self._packages.setdefault(name, _Package(name))
-        document = self._document(package)
+        package = self._packages.setdefault(name, Package(name))
+        document = package.open(self._now)
         described = self._describe_dist(name, version, tarball, file, signer)
         described.update(dist or {})
         package.tarballs[file] = tarball
@@ -158,25 +134,25 @@ class RegistrySimulator:
             **manifest,
             "dist": {key: value for key, value in described.items() if value is not None},
         }
-        document["time"][version] = published or _iso(now)
+        document["time"][version] = published or iso(now)
         if tag is not None:
             document["dist-tags"][tag] = version
         return tarball
 
     def unpublish(self, name: str, version: str | None = None) -> None:
-        """Remove one version (its tarball too), or the whole package, which leaves the stub with ``time.unpublished``."""
+        """Remove one version and its tarball, or the whole package, which leaves a stub with ``time.unpublished``."""
         package = self._packages[name]
-        document = self._document(package)
+        document = package.open(self._now)
         package.touch(self._tick())
         if version is not None:
-            package.tarballs.pop(_file(document["versions"].pop(version)), None)
+            package.tarballs.pop(file_of(document["versions"].pop(version)), None)
             tags = document["dist-tags"]
             for tag in [tag for tag, target in tags.items() if target == version]:
                 del tags[tag]
             if document["versions"] and "latest" not in tags:
                 tags["latest"] = list(document["versions"])[-1]
             return
-        gone = {"name": name, "time": _iso(self._now), "versions": list(document["versions"])}
+        gone = {"name": name, "time": iso(self._now), "versions": list(document["versions"])}
         for key in ("versions", "dist-tags"):
             del document[key]
         document["time"]["unpublished"] = gone
@@ -185,14 +161,14 @@ class RegistrySimulator:
     def replace_bytes(self, name: str, version: str, data: bytes) -> None:
         """Serve other bytes for a version; the packument and its integrity stay (an attack)."""
         package = self._packages[name]
-        package.tarballs[_file(self._document(package)["versions"][version])] = data
+        package.tarballs[file_of(package.open(self._now)["versions"][version])] = data
         self._ready.clear()
 
     def republish(self, name: str, version: str, files: Mapping[str, bytes], *, signer: Signer | None = None) -> bytes:
         """Give a version other bytes and another integrity (an equivocation)."""
         package = self._packages[name]
-        document = self._document(package)
-        file = _file(document["versions"][version])
+        document = package.open(self._now)
+        file = file_of(document["versions"][version])
         tarball = make_tarball(files, name=name, version=version)
         package.touch(self._tick())
         package.tarballs[file] = tarball
@@ -203,23 +179,26 @@ class RegistrySimulator:
         """Move a dist-tag; nothing else changes but the revision."""
         package = self._packages[name]
         package.touch(self._tick())
-        self._document(package)["dist-tags"][tag] = version
+        package.open(self._now)["dist-tags"][tag] = version
 
     def edit_packument(self, name: str) -> dict[str, Any]:
-        """Count a change and return the live document, for the caller to change (``{base}`` stands for the base URL)."""
+        """Count a change and return the live document, for the caller to change .
+
+        In it ``{base}`` stands for the base URL.
+        """
         package = self._packages[name]
         package.touch(self._tick())
-        return self._document(package)
+        return package.open(self._now)
 
     def set_packument(self, name: str, raw: bytes) -> None:
         """Serve exactly these bytes as the packument, in whatever form was asked for."""
-        package = self._packages.setdefault(name, _Package(name))
+        package = self._packages.setdefault(name, Package(name))
         package.touch(self._tick())
         package.raw = raw
 
     def set_tarball(self, name: str, file: str, data: bytes) -> None:
         """Serve a file below ``/<name>/-/``."""
-        self._packages.setdefault(name, _Package(name)).tarballs[file] = data
+        self._packages.setdefault(name, Package(name)).tarballs[file] = data
         self._ready.clear()
 
     def remove(self, name: str) -> None:
@@ -229,13 +208,13 @@ class RegistrySimulator:
 
     def packument(self, name: str) -> dict[str, Any]:
         """Return the full packument as it is served now."""
-        parsed: dict[str, Any] = json.loads(self._packument_bytes(self._packages[name], back=0, short=False))
+        parsed: dict[str, Any] = json.loads(self._packages[name].render(base=self.base, back=0, short=False))
         return parsed
 
     def tarball(self, name: str, version: str) -> bytes:
         """Return the bytes that are served for a version."""
         package = self._packages[name]
-        return package.tarballs[_file(self._document(package)["versions"][version])]
+        return package.tarballs[file_of(package.open(self._now)["versions"][version])]
 
     @property
     def names(self) -> list[str]:
@@ -243,7 +222,7 @@ class RegistrySimulator:
         return list(self._packages)
 
     def fail(self, where: str, fault: Fault, times: int | None = 1) -> None:
-        """Misbehave at a path (``/...``, decoded, without prefix) or a package's packument, `times` times or (None) always.
+        """Misbehave at a path (``/...``, decoded, no prefix) or a package's packument, `times` times (None: always).
 
         Faults for the same place happen one after another, in the order they were planned.
         """
@@ -275,7 +254,7 @@ class RegistrySimulator:
             self._ready[key] = reply.render(head_only=False)
         return reply
 
-    def _answer(self, request: RecordedRequest, path: str, *, back: int) -> Reply:
+    def _answer(self, request: RecordedRequest, path: str, *, back: int) -> Reply:  # noqa: PLR0911 - a routing table
         if request.method not in {"GET", "HEAD"}:
             return _json_reply(405, {"error": "method not allowed"})
         if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
@@ -304,22 +283,22 @@ class RegistrySimulator:
             return Reply(200, (("content-type", "application/json"),), found)
         return _json_reply(404, {"error": "Not found"})
 
-    def _answer_tarball(self, package: _Package, file: str) -> Reply:
+    def _answer_tarball(self, package: Package, file: str) -> Reply:
         data = package.tarballs.get(file)
         if data is None:
             return _json_reply(404, {"error": "Not found"})
         return Reply(200, (("content-type", "application/octet-stream"), ("etag", _etag(data))), data)
 
-    def _answer_version(self, package: _Package, wanted: str) -> Reply:
-        document = json.loads(self._packument_bytes(package, back=0, short=False))
+    def _answer_version(self, package: Package, wanted: str) -> Reply:
+        document = json.loads(package.render(base=self.base, back=0, short=False))
         version = document.get("dist-tags", {}).get(wanted, wanted)
         manifest = document.get("versions", {}).get(version)
         return _json_reply(404, f"version not found: {wanted}") if manifest is None else _json_reply(200, manifest)
 
-    def _answer_packument(self, package: _Package, headers: Mapping[str, str], *, back: int) -> Reply:
+    def _answer_packument(self, package: Package, headers: Mapping[str, str], *, back: int) -> Reply:
         accept = headers.get("accept", "*/*")
         short = _INSTALL_TYPE in accept or "*/*" in accept
-        body = self._packument_bytes(package, back=back, short=short)
+        body = package.render(base=self.base, back=back, short=short)
         stamp = format_datetime(package.modified, usegmt=True)
         fields = [
             ("content-type", _INSTALL_TYPE if short else "application/json"),
@@ -335,15 +314,6 @@ class RegistrySimulator:
             fields.append(("content-encoding", "gzip"))
             body = gzip.compress(body, compresslevel=6, mtime=0)
         return Reply(200, tuple(fields), body)
-
-    def _packument_bytes(self, package: _Package, *, back: int, short: bool) -> bytes:
-        if package.raw is not None:
-            return package.raw
-        text = json.dumps(package.document)
-        if back and package.history:
-            text = package.history[-min(back, len(package.history))]
-        text = text.replace("{base}", self.base)
-        return json.dumps(abbreviate(json.loads(text))).encode() if short else text.encode()
 
     # ---- small things
 
@@ -364,23 +334,6 @@ class RegistrySimulator:
         if not planned:
             del self._faults[path]
         return fault
-
-    def _document(self, package: _Package) -> dict[str, Any]:
-        if package.document is None:
-            package.document = {
-                "_id": package.name,
-                "_rev": "",
-                "name": package.name,
-                "dist-tags": {},
-                "versions": {},
-                "time": {"created": _iso(self._now), "modified": _iso(self._now)},
-                "maintainers": [{"name": "tester", "email": "tester@registry.example"}],
-                "description": f"test package {package.name}",
-                "license": "MIT",
-                "readme": f"# {package.name}\n",
-                "readmeFilename": "README.md",
-            }
-        return package.document
 
     def _describe_dist(
         self, name: str, version: str, tarball: bytes, file: str, signer: Signer | None
@@ -415,59 +368,10 @@ async def serve(sim: RegistrySimulator, *, port: int = 0) -> AsyncGenerator[str,
         nursery.cancel_scope.cancel()
 
 
-def demo_names(count: int) -> list[str]:
-    """Return the names of the demonstration packages; every fifth is scoped."""
-    return [f"@demo/package-{i:05d}" if i % 5 == 4 else f"demo-package-{i:05d}" for i in range(count)]
-
-
-def demo_version(number: int) -> str:
-    """Return the version numbers of the demonstration packages, oldest first."""
-    return f"1.{number}.0"
-
-
-def add_demo(
-    sim: RegistrySimulator, packages: int, versions: int, *, tarball_size: int = 15_000, signer: Signer | None = None
-) -> None:
-    """Publish demonstration packages; every byte depends on the arguments only (but for the signatures)."""
-    for name in demo_names(packages):
-        for number in range(versions):
-            version = demo_version(number)
-            files = {"index.js": b"module.exports = 1\n", "data.bin": filler(f"{name}@{version}", tarball_size)}
-            sim.publish(name, version, files=files, signer=signer)
-
-
-def load_recorded(sim: RegistrySimulator, directory: Path) -> None:
-    """Serve what a directory holds.
-
-    ``<name>/packument.json`` (its tarball URLs are pointed at the simulator), ``<name>/-/<file>``, ``keys.json``, and
-    ``attestations/<name>@<version>.json``.
-    """
-    for path in sorted(directory.rglob("packument.json")):
-        name = path.parent.relative_to(directory).as_posix()
-        document = json.loads(path.read_bytes())
-        for manifest in document.get("versions", {}).values():
-            manifest["dist"]["tarball"] = f"{{base}}/{name}/-/{manifest['dist']['tarball'].rpartition('/')[2]}"
-        package = sim._packages.setdefault(name, _Package(name))
-        package.document = document
-        package.rev = 1
-        for tarball in sorted((path.parent / "-").glob("*")):
-            package.tarballs[tarball.name] = tarball.read_bytes()
-    if (directory / "keys.json").exists():
-        sim.keys = json.loads((directory / "keys.json").read_bytes())["keys"]
-    for path in sorted((directory / "attestations").rglob("*.json")):
-        key = path.relative_to(directory / "attestations").as_posix().removesuffix(".json")
-        sim.attestations[key] = path.read_bytes()
-
-
 def _split_name(path: str) -> tuple[str, str, str]:
     parts = path.lstrip("/").split("/")
     count = 2 if parts[0].startswith("@") else 1
     return "/".join(parts[:count]), "/", "/".join(parts[count:])
-
-
-def _file(manifest: Mapping[str, Any]) -> str:
-    tarball: str = manifest["dist"]["tarball"]
-    return tarball.rpartition("/")[2]
 
 
 def _json_reply(status: int, value: object) -> Reply:
@@ -476,10 +380,6 @@ def _json_reply(status: int, value: object) -> Reply:
 
 def _etag(body: bytes) -> str:
     return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 async def _main(arguments: list[str]) -> None:
