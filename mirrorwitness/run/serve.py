@@ -1,55 +1,48 @@
-"""Listening for HTTP: the one place that knows the ASGI server.
+"""Listening for HTTP: accept connections, and stop without breaking answers.
 
 Rules:
 
 - The address is reported once requests are accepted, with the port that the system chose where 0 was asked for.
-- Stopping: new connections are refused at once, requests in work may finish until the grace is over, then they are cut.
-- Nothing is written to standard output; the server's own messages go to the logger ``mirrorwitness.run.serve``.
+- At most `MAX_CONNECTIONS` at a time; the next ones are closed at once, so that the process never runs out of files.
+- Stopping: no new connections, idle ones closed at once, requests in work may finish until the grace is over, then
+  they are cut. A client that does not read cannot delay that.
+- Nothing is written to standard output.
 
-What it does not do: TLS (a proxy in front does), processes (run several), and printing the ready line (`cli` does).
+What it does not do: HTTP (`mirrorwitness.run.connection`), TLS (a proxy in front does), more processes than one (run
+several), and printing the ready line (`cli` does).
 """
 
 from __future__ import annotations
 
 import ipaddress
-import logging
 import re
 import socket
-from typing import TYPE_CHECKING, Any, Final, cast
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-import hypercorn.trio
 import trio
-from hypercorn.config import Config
 
 from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.run.connection import Connections, answer_connection
 
 if TYPE_CHECKING:
-    from hypercorn.typing import Framework
+    from mirrorwitness.run.connection import AsgiApp
 
-    from mirrorwitness.server.asgi import App
-
-__all__ = ["GRACE_SECONDS", "KEEP_ALIVE_SECONDS", "parse_listen", "serve"]
+__all__ = ["GRACE_SECONDS", "MAX_CONNECTIONS", "parse_listen", "serve"]
 
 GRACE_SECONDS: Final = 10.0
 """How long requests in work may take to finish; Kubernetes kills after 30 s, and its routes need some of them."""
 
-KEEP_ALIVE_SECONDS: Final = 60.0
-"""How long an idle connection is kept, and how long a client may take to send the head of a request."""
+MAX_CONNECTIONS: Final = 900
+"""Most connections at a time: systems commonly allow a process 1,024 files, and the storage needs some of them."""
 
 _BACKLOG: Final = 1024
 """Connections that wait to be accepted: an install opens up to 64 at once, and many start together."""
-
-_HEAD_BYTES: Final = 16_384
-"""Largest head of a request; `mirrorwitness.server.asgi` has the same limit for what arrives through other servers."""
-
-_KEEP_ALIVE_REQUESTS: Final = 10_000
-"""Requests over one connection before it is closed, so that load balancers can move clients."""
 
 _LISTEN: Final = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})", re.ASCII
 )
 _MAX_PORT: Final = 65_535
-_log = logging.getLogger(__name__)
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -71,7 +64,7 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 
 async def serve(
-    app: App,
+    app: AsgiApp,
     *,
     host: str,
     port: int,
@@ -96,49 +89,43 @@ async def serve(
         ConfigurationError: the address cannot be listened on.
     """
     listener = await _bind(host, port)
-    bound: tuple[str, int] = listener.getsockname()[:2]
-    config = _make_config(listener, grace)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_serve, app, config, shutdown)
-        task_status.started(bound)
+    bound: tuple[str, int] = listener.socket.getsockname()[:2]
+    connections = Connections()
+    async with trio.open_nursery() as answers:
+        async with trio.open_nursery() as intake:
+            accept = partial(trio.serve_listeners, partial(_answer, app, connections), [listener])
+            await intake.start(partial(accept, handler_nursery=answers))
+            task_status.started(bound)
+            await shutdown.wait()
+            intake.cancel_scope.cancel()
+        connections.drain()
+        answers.cancel_scope.deadline = trio.current_time() + grace
 
 
-async def _serve(
-    app: App,
-    config: Config,
-    shutdown: trio.Event,
-    *,
-    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    # hypercorn declares its scopes as typed dictionaries; ours is the plain mapping that ASGI speaks of.
-    framework = cast("Framework", app)
-    await hypercorn.trio.serve(framework, config, shutdown_trigger=shutdown.wait, task_status=task_status, mode="asgi")
+async def _answer(app: AsgiApp, connections: Connections, stream: trio.SocketStream) -> None:
+    if connections.open >= MAX_CONNECTIONS:
+        await trio.aclose_forcefully(stream)
+        return
+    await answer_connection(app, stream, connections)
 
 
-async def _bind(host: str, port: int) -> socket.socket:
+async def _bind(host: str, port: int) -> trio.SocketListener:
     try:
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, *_, address = found[0]
-        listener = socket.create_server(cast("Any", address)[:2], family=family, backlog=_BACKLOG)
+        family, _, _, _, address = found[0]
+        listener = trio.socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            await listener.bind(address)
+            listener.listen(_BACKLOG)
+        except BaseException:
+            listener.close()
+            raise
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {host}:{port}: {error}") from error
-    listener.setblocking(False)
-    return listener
-
-
-def _make_config(listener: socket.socket, grace: float) -> Config:
-    config = Config()
-    # hypercorn takes over the descriptor, so ours must not close it too.
-    config.bind = [f"fd://{listener.detach()}"]
-    config.backlog = _BACKLOG
-    config.graceful_timeout = grace
-    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
-    config.keep_alive_max_requests = _KEEP_ALIVE_REQUESTS
-    config.h11_max_incomplete_size = _HEAD_BYTES
-    config.include_server_header = False
-    config.alpn_protocols = ["http/1.1"]
-    config.errorlog = _log
-    return config
+    return trio.SocketListener(listener)
 
 
 def _is_ipv6(text: str | None) -> bool:

@@ -214,11 +214,12 @@ class App:
         try:
             await self._handler(_make_request(scope), exchange)
         except Exception as error:
+            if exchange.is_started:
+                # The server cuts the connection, and tells a client that left from an error of ours.
+                raise
             status, headers, message = _judge(error)
             if status >= 500:  # noqa: PLR2004 - a class of statuses
                 _log.error("request_failed", extra={"status": status, "path": _shown(scope)}, exc_info=error)
-            if exchange.is_started:
-                raise
             await exchange.respond(status, headers, format_error(message))
 
 

@@ -151,7 +151,7 @@ class Documents:
         if form is Form.VERSION:
             # Made-up versions cost a look-up, not a parse, and never enter the cache.
             index = await self.find_index(name)
-            version = index and index.resolve(wanted)
+            version = None if index is None else index.resolve(wanted)
             if version is None:
                 return None
             wanted = version

@@ -22,12 +22,13 @@ from urllib.parse import unquote, urlsplit
 
 from mirrorwitness.mirror.layout import tarball_url
 from mirrorwitness.npm.abbreviated import render_abbreviated, render_version
-from mirrorwitness.npm.packument import render_full
+from mirrorwitness.npm.names import Version
+from mirrorwitness.npm.packument import render_full, repair_dist_tags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mirrorwitness.npm.names import PackageName, Version
+    from mirrorwitness.npm.names import PackageName
     from mirrorwitness.npm.packument import Packument
 
 __all__ = ["Form", "Index", "find_file", "make_index", "render_form"]
@@ -53,7 +54,7 @@ class Index:
     Attributes:
         source: the storage's tag of the document this was made from.
         files: each version's file.
-        tags: the dist-tags that point at one of these versions.
+        tags: the dist-tags, repaired for these versions as in the rendered documents.
         names: the same files as a set.
     """
 
@@ -69,7 +70,8 @@ class Index:
 
     def resolve(self, wanted: str) -> Version | None:
         """Return the version that a version or dist-tag means, None where it means none."""
-        return next((version for version in (wanted, self.tags.get(wanted)) if version in self.files), None)  # type: ignore[return-value]  # a key of files
+        version = Version(wanted if wanted in self.files else self.tags.get(wanted, ""))
+        return version if version in self.files else None
 
 
 def make_index(packument: Packument, *, source: str) -> Index:
@@ -80,7 +82,7 @@ def make_index(packument: Packument, *, source: str) -> Index:
         if manifest.refused is None
     }
     files = {version: file for version, file in found.items() if file is not None}
-    tags = {tag: version for tag, version in packument.dist_tags.items() if version in files}
+    tags = repair_dist_tags(packument.dist_tags, files)
     return Index(source=source, files=files, tags=tags, names=frozenset(files.values()))
 
 
