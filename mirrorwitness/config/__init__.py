@@ -1,0 +1,20 @@
+"""Configuration: `mirrorwitness.toml`, ``MIRRORWITNESS_…`` variables and flags become one frozen `Config`."""
+
+from __future__ import annotations
+
+from mirrorwitness.config.load import DEFAULT_FILE, Config, find_config, load_config
+from mirrorwitness.config.options import Limits, Option, Registry, Serve, list_options
+from mirrorwitness.config.render import render_config
+
+__all__ = [
+    "DEFAULT_FILE",
+    "Config",
+    "Limits",
+    "Option",
+    "Registry",
+    "Serve",
+    "find_config",
+    "list_options",
+    "load_config",
+    "render_config",
+]

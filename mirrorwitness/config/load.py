@@ -1,0 +1,294 @@
+"""Load: from layers to one typed, checked `Config`.
+
+Rules:
+
+- Unknown keys, wrong types, values out of bounds and contradictions are errors with the place (file, variable or flag),
+  the key, what was found and what is expected. Nothing is ignored, nothing corrected in silence.
+- Paths in the file are relative to the file. Secrets never stand in it: a registry names the variable of its token.
+- What is read is frozen; components get the values they need, never this object's module (STYLE 38).
+
+What this module does not do: read lockfiles or lists of names, or open the storage.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
+
+import msgspec
+
+from mirrorwitness.config.layers import CONFIG_VARIABLE, Layer, merge, parse_file, read_environment, read_flags, suggest
+from mirrorwitness.config.options import Deny, Limits, Registry, Select, Serve, Settings
+from mirrorwitness.config.quantities import Quantity, parse_quantity
+from mirrorwitness.errors import ConfigurationError, SelectionError
+from mirrorwitness.mirror.select import DenyRule, Rule, make_deny_rule, make_rule, parse_rule
+from mirrorwitness.npm.signatures import SignaturePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["DEFAULT_FILE", "Config", "find_config", "load_config", "make_config"]
+
+DEFAULT_FILE: Final = "mirrorwitness.toml"
+
+_MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+"""Largest configuration in bytes: one with a hundred thousand rules is about half of it."""
+
+_STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
+    "": Settings,
+    "registry": Registry,
+    "select": Select,
+    "deny": Deny,
+    "limits": Limits,
+    "serve": Serve,
+}
+_AT_LEAST_ONE: Final = ("concurrency", "packages", "connections", "packument_max", "tarball_max")
+_PLACE: Final = re.compile(r"(?s)(.*?)(?: - at `\$?\.?(.*)`)?")
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`")
+_MISSING: Final = re.compile(r"Object missing required field `(.*)`")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything an operator can set.
+
+    Attributes:
+        path: the file it came from; None where there is none.
+        storage: the storage's address.
+        registries: the first is the authority for metadata.
+        contact: for the User-Agent.
+        public_url: the mirror's own address, without a trailing slash.
+        signatures: what a signature must be.
+        rules: what is selected by name.
+        lockfiles: what is selected by lockfile.
+        denied: what must not be in the mirror.
+        names_from: the list of names that globs choose from.
+        spool_directory: where large downloads wait.
+        limits: bounds.
+        serve: how to answer.
+    """
+
+    path: Path | None = None
+    storage: str | None = None
+    registries: tuple[Registry, ...] = ()
+    contact: str | None = None
+    public_url: str | None = None
+    signatures: SignaturePolicy = SignaturePolicy.VERIFY
+    rules: tuple[Rule, ...] = ()
+    lockfiles: tuple[Path, ...] = ()
+    denied: tuple[DenyRule, ...] = ()
+    names_from: Path | None = None
+    spool_directory: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    serve: Serve = field(default_factory=Serve)
+
+
+def find_config(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the configuration file to read: the one given, the environment's, or the one that lies here."""
+    if path is not None:
+        return path
+    named = environ.get(CONFIG_VARIABLE, "").strip()
+    if named:
+        return Path(named)
+    here = Path(DEFAULT_FILE)
+    return here if here.exists() else None
+
+
+def load_config(path: Path | None, environ: Mapping[str, str], *, flags: Mapping[str, object] | None = None) -> Config:
+    """Read the configuration of a command.
+
+    Args:
+        path: the file; None for no file (`find_config` looks for one).
+        environ: the environment.
+        flags: dotted key → value of the flags that were given; they win over the environment, which wins over the file.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or something in it, in a variable or in a flag is wrong.
+    """
+    file = Layer({}, {}) if path is None else parse_file(_read(path), path=str(path))
+    environment = read_environment(environ, tokens=_token_variables(file))
+    return make_config(merge(file, environment, read_flags(flags or {})), path=path)
+
+
+def make_config(layer: Layer, *, path: Path | None = None) -> Config:
+    """Check merged settings and give them their types.
+
+    Args:
+        layer: what `mirrorwitness.config.layers.merge` gave.
+        path: the file; paths in settings are relative to its directory.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigurationError: something is wrong; the message says where, what, and what is expected.
+    """
+    settings = _convert(layer)
+    _check_bounds(settings, layer)
+    base = path.parent if path is not None else Path()
+    rules, lockfiles = _read_select(settings, layer)
+    return Config(
+        path=path,
+        storage=settings.storage,
+        registries=tuple(
+            Registry(
+                url=_check_url(entry.url, layer, f"registry[{index}].url"),
+                token_env=entry.token_env,
+                tarball_hosts=entry.tarball_hosts,
+            )
+            for index, entry in enumerate(settings.registry)
+        ),
+        contact=settings.contact,
+        public_url=None if settings.public_url is None else _check_url(settings.public_url, layer, "public_url"),
+        signatures=SignaturePolicy(settings.signatures),
+        rules=rules,
+        lockfiles=tuple(base / name for name in lockfiles),
+        denied=_read_deny(settings, layer),
+        names_from=None if settings.names_from is None else base / settings.names_from,
+        spool_directory=None if settings.spool_directory is None else base / settings.spool_directory,
+        limits=settings.limits,
+        serve=settings.serve,
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(body) > _MAX_FILE_BYTES:
+        raise ConfigurationError(f"{path}: has {len(body):,} bytes, more than {_MAX_FILE_BYTES:,}")
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{path}: line {line}: byte 0x{body[error.start]:02x} is not UTF-8 text") from error
+
+
+def _token_variables(file: Layer) -> list[str]:
+    entries = file.values.get("registry")
+    tables = (
+        [cast("dict[str, object]", entry) for entry in cast("list[object]", entries) if isinstance(entry, dict)]
+        if isinstance(entries, list)
+        else []
+    )
+    return [name for table in tables if isinstance(name := table.get("token_env"), str)]
+
+
+def _convert(layer: Layer) -> Settings:
+    try:
+        return msgspec.convert(layer.values, Settings, dec_hook=_read_quantity)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), layer) from error
+
+
+def _read_quantity(kind: type, value: object) -> object:
+    return parse_quantity(cast("Quantity", kind), value)
+
+
+def _explain(message: str, layer: Layer) -> ConfigurationError:
+    match = cast("re.Match[str]", _PLACE.fullmatch(message))
+    reason, place = match[1], match[2] or ""
+    unknown = _UNKNOWN.fullmatch(reason)
+    missing = _MISSING.fullmatch(reason)
+    if unknown:
+        key = f"{place}.{unknown[1]}".lstrip(".")
+        table = _STRUCTS[place.partition("[")[0]]
+        fields = [item.encode_name for item in msgspec.structs.fields(table)]
+        return _error(layer, key, f"there is no such option{suggest(unknown[1], fields)}")
+    if missing:
+        return _error(layer, place, f"{missing[1]} is missing")
+    found = _find_value(layer.values, place)
+    reason = reason.replace("Expected", "expected").replace("`object`", "a table").replace("array", "list")
+    shown = f" (found {found!r})" if "found" not in reason else ""
+    return _error(layer, place, f"{reason}{shown}")
+
+
+def _find_value(values: object, place: str) -> object:
+    for name, index in re.findall(r"([A-Za-z_]+)|\[(\d+)\]", place):
+        values = cast("list[object]", values)[int(index)] if index else cast("dict[str, object]", values)[name]
+    return values
+
+
+def _error(layer: Layer, key: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"{_origin(layer, key)}: {key}: {reason}")
+
+
+def _origin(layer: Layer, key: str) -> str:
+    while key and key not in layer.origins:
+        key = re.sub(r"(?:\.[^.\[]*|\[[^\[]*|^[^.\[]*)$", "", key)
+    return layer.origins.get(key) or "configuration"
+
+
+def _check_bounds(settings: Settings, layer: Layer) -> None:
+    for name in _AT_LEAST_ONE:
+        if getattr(settings.limits, name) < 1:
+            raise _error(layer, f"limits.{name}", "found 0, expected at least 1")
+
+
+def _check_url(url: str, layer: Layer, key: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable, parts = False, urlsplit("")
+    if parts.username is not None or parts.password is not None:
+        raise _error(layer, key, "holds a user name or password; name the variable of a token with token_env")
+    if not usable or parts.query or parts.fragment:
+        raise _error(layer, key, f"found {url[:200]!r}, expected an http or https address without query")
+    return url.rstrip("/")
+
+
+def _read_select(settings: Settings, layer: Layer) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
+    rules: list[Rule] = []
+    lockfiles: list[str] = []
+    for index, entry in enumerate(settings.select):
+        origin = f"{_origin(layer, 'select')}: select[{index}]"
+        narrowed = entry.versions is not None or entry.latest is not None or entry.tag is not None or entry.prereleases
+        if (entry.name is None) == (entry.lockfile is None):
+            raise SelectionError(f"{origin}: give name or lockfile, one of them")
+        if entry.lockfile is not None:
+            if narrowed:
+                raise SelectionError(
+                    f"{origin}: a lockfile pins exact versions; versions, latest and tag contradict it"
+                )
+            lockfiles.extend(_texts(entry.lockfile))
+            continue
+        for name in _texts(entry.name or ()):
+            if narrowed:
+                rules.append(
+                    make_rule(
+                        name,
+                        versions=entry.versions,
+                        latest=entry.latest,
+                        prereleases=entry.prereleases,
+                        tag=entry.tag,
+                        origin=origin,
+                    )
+                )
+            else:
+                rules.append(parse_rule(name, origin=origin))
+    return tuple(rules), tuple(lockfiles)
+
+
+def _read_deny(settings: Settings, layer: Layer) -> tuple[DenyRule, ...]:
+    return tuple(
+        make_deny_rule(
+            name,
+            versions=entry.versions,
+            reason=entry.reason,
+            origin=f"{_origin(layer, 'deny')}: deny[{index}]",
+        )
+        for index, entry in enumerate(settings.deny)
+        for name in _texts(entry.name)
+    )
+
+
+def _texts(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value

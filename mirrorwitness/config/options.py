@@ -1,0 +1,269 @@
+"""Every option of `mirrorwitness.toml`, with its default, unit and meaning: the one table.
+
+The structs here are read by `mirrorwitness.config.load` (types, defaults, unknown keys), written by
+`mirrorwitness.config.render` (the commented file of ``init``), and listed by `list_options` for the documentation and
+its tests. To add an option, add an attribute with a description; nothing else.
+
+Rules:
+
+- Every limit is an option with a unit; the base unit stands in the description.
+- A description is whole sentences, for people who run a mirror.
+- A default that is None means "not set".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, TypeAlias, get_type_hints
+
+from msgspec import NODEFAULT, Meta, Struct, structs
+
+from mirrorwitness.config.quantities import ByteCount, ByteRate, Count, Seconds
+
+__all__ = ["Deny", "Limits", "Option", "Registry", "Select", "Serve", "Settings", "list_options"]
+
+_KIB: Final = 1024
+_MIB: Final = 1024 * _KIB
+_GIB: Final = 1024 * _MIB
+
+_Texts: TypeAlias = str | tuple[str, ...]
+
+
+class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all tables have in common: immutable, and a misspelt key is an error."""
+
+
+class Registry(_Table, frozen=True):
+    """One registry or other mirror."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description="Base address. The first [[registry]] is the authority for metadata; the others, any mirrors, may "
+            "supply bytes, which are verified all the same.",
+            examples=["https://registry.example/"],
+        ),
+    ]
+    token_env: Annotated[
+        str | None,
+        Meta(
+            description="Name of the environment variable that holds the access token. The token itself never stands here.",
+            examples=["EXAMPLE_TOKEN"],
+        ),
+    ] = None
+    tarball_hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Hosts besides the registry's own from which its tarballs may come.",
+            examples=[["cdn.example"]],
+        ),
+    ] = ()
+
+
+class Select(_Table, frozen=True):
+    """One wish: packages by name, glob or scope, or a lockfile."""
+
+    name: Annotated[
+        _Texts | None,
+        Meta(
+            description="A name, a glob or a whole scope; or a list of them. Globs need names_from.",
+            examples=["react", ["@babel/*", "babel-*"]],
+        ),
+    ] = None
+    lockfile: Annotated[
+        _Texts | None,
+        Meta(
+            description="A lockfile, or a list of them, instead of a name: exactly the versions that it pins. Relative to "
+            "this file.",
+            examples=["package-lock.json"],
+        ),
+    ] = None
+    versions: Annotated[
+        str | None, Meta(description="A range in npm's syntax; every version otherwise.", examples=["^18 || ^19"])
+    ] = None
+    latest: Annotated[
+        int | None,
+        Meta(description="At most this many versions, the newest by version number.", examples=[3]),
+    ] = None
+    prereleases: Annotated[bool, Meta(description="Count prereleases among the newest too.", examples=[True])] = False
+    tag: Annotated[
+        str | None, Meta(description="The version that a dist-tag points to, instead of versions.", examples=["next"])
+    ] = None
+
+
+class Deny(_Table, frozen=True):
+    """One thing that must not be in the mirror, whoever asks for it."""
+
+    name: Annotated[_Texts, Meta(description="A name, a glob or a whole scope; or a list.", examples=["event-stream"])]
+    reason: Annotated[
+        str, Meta(description="Why; it is shown to those who miss it.", examples=["held malicious code in 2018"])
+    ]
+    versions: Annotated[
+        str | None, Meta(description="A range in npm's syntax; every version otherwise.", examples=["3.3.6"])
+    ] = None
+
+
+class Serve(_Table, frozen=True):
+    """How `mirrorwitness serve` answers."""
+
+    listen: Annotated[str, Meta(description="Host and port; port 0 takes a free one.", examples=["127.0.0.1:8080"])] = (
+        "127.0.0.1:8080"
+    )
+    trust_forwarded: Annotated[
+        bool,
+        Meta(
+            description="Believe X-Forwarded-Proto, -Host and -Prefix. Only where clients cannot reach the server but "
+            "through the proxy that sets them.",
+        ),
+    ] = False
+    packument_max_age: Annotated[Seconds, Meta(description="How long shared caches may keep a document. Seconds.")] = (
+        Seconds(300)
+    )
+    cache_memory: Annotated[ByteCount, Meta(description="Rendered and compressed documents kept in memory. Bytes.")] = (
+        ByteCount(64 * _MIB)
+    )
+    fresh_for: Annotated[
+        Seconds,
+        Meta(description="How long an object is believed unchanged before the storage is asked again. Seconds."),
+    ] = Seconds(1)
+
+
+class Limits(_Table, frozen=True):
+    """Bounds on what a run takes, from upstream and from this machine."""
+
+    concurrency: Annotated[Count, Meta(description="Tarballs in flight at once, over all packages.")] = Count(64)
+    packages: Annotated[Count, Meta(description="Packages worked on at once.")] = Count(32)
+    connections: Annotated[Count, Meta(description="Connections to one host.")] = Count(64)
+    requests_per_second: Annotated[Count, Meta(description="Requests to one host in a second; 0 sets no limit.")] = (
+        Count(100)
+    )
+    retries: Annotated[Count, Meta(description="How often a failed request is tried again.")] = Count(5)
+    redirects: Annotated[Count, Meta(description="Redirects followed for one request.")] = Count(5)
+    connect_timeout: Annotated[Seconds, Meta(description="Name resolution, TCP and TLS together. Seconds.")] = Seconds(
+        15
+    )
+    head_timeout: Annotated[Seconds, Meta(description="From the request to the head of the answer. Seconds.")] = (
+        Seconds(60)
+    )
+    body_grace: Annotated[Seconds, Meta(description="What every body may take, however short. Seconds.")] = Seconds(30)
+    min_rate: Annotated[ByteRate, Meta(description="A body that arrives slower is given up. Bytes per second.")] = (
+        ByteRate(16 * _KIB)
+    )
+    retry_after_max: Annotated[
+        Seconds, Meta(description="Longest pause that a Retry-After of a host can ask for. Seconds.")
+    ] = Seconds(300)
+    packument_max: Annotated[
+        ByteCount, Meta(description="Largest packument, decompressed; the registry's own limit is 100 MB. Bytes.")
+    ] = ByteCount(128 * _MIB)
+    tarball_max: Annotated[ByteCount, Meta(description="Largest tarball. Bytes.")] = ByteCount(2 * _GIB)
+    spool_memory: Annotated[
+        ByteCount, Meta(description="Tarballs held in memory at once; what exceeds it goes to disk. Bytes.")
+    ] = ByteCount(32 * _MIB)
+
+
+class Settings(_Table, frozen=True):
+    """The whole file."""
+
+    storage: Annotated[
+        str | None,
+        Meta(
+            description="Where the mirror lives: file:DIR, or s3://BUCKET/PREFIX?endpoint=URL.",
+            examples=["file:./mirror", "s3://mirror/npm?endpoint=https://s3.example"],
+        ),
+    ] = None
+    contact: Annotated[
+        str | None,
+        Meta(
+            description="Address at which the operator of an upstream reaches you; it stands in the User-Agent.",
+            examples=["mirror-admin@example.org"],
+        ),
+    ] = None
+    public_url: Annotated[
+        str | None,
+        Meta(
+            description="Address under which clients know this mirror. Without it, tarball addresses follow each request.",
+            examples=["https://npm.example.org"],
+        ),
+    ] = None
+    signatures: Annotated[
+        Literal["require", "verify", "off"],
+        Meta(
+            description='"verify" refuses a bad signature and accepts a missing one; "require" accepts only versions whose '
+            'signature verified; "off" checks none.'
+        ),
+    ] = "verify"
+    names_from: Annotated[
+        str | None,
+        Meta(
+            description="File with one package name on each line, from which globs choose. Relative to this file.",
+            examples=["names.txt"],
+        ),
+    ] = None
+    spool_directory: Annotated[
+        str | None,
+        Meta(
+            description="Directory for downloads that do not fit in memory; the system's temporary one otherwise.",
+            examples=["/var/tmp"],  # noqa: S108  (an example in the documentation)
+        ),
+    ] = None
+    limits: Limits = Limits()
+    serve: Serve = Serve()
+    registry: tuple[Registry, ...] = ()
+    select: tuple[Select, ...] = ()
+    deny: tuple[Deny, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option, for documentation.
+
+    Attributes:
+        key: its path: ``storage``, ``limits.concurrency``, ``select[].name``.
+        default: its default; None where it is not set.
+        required: whether its table cannot be without it.
+        description: sentences for people.
+        examples: values as they can stand in the file.
+        environment: the environment variable that sets it, None where there is none.
+    """
+
+    key: str
+    default: object
+    required: bool
+    description: str
+    examples: tuple[object, ...]
+    environment: str | None
+
+
+def list_options() -> tuple[Option, ...]:
+    """Return every option, in the order of the file."""
+    found = [
+        *_list(Settings, "", "MIRRORWITNESS_"),
+        *_list(Registry, "registry[].", None),
+        *_list(Select, "select[].", None),
+        *_list(Deny, "deny[].", None),
+        *_list(Limits, "limits.", "MIRRORWITNESS_LIMITS_"),
+        *_list(Serve, "serve.", "MIRRORWITNESS_SERVE_"),
+    ]
+    return tuple(found)
+
+
+def _list(table: type[_Table], prefix: str, environment: str | None) -> list[Option]:
+    hints = get_type_hints(table, include_extras=True)
+    options: list[Option] = []
+    for field in structs.fields(table):
+        metas = [meta for meta in getattr(hints[field.name], "__metadata__", ()) if isinstance(meta, Meta)]
+        if not metas:
+            continue  # a table of its own
+        (meta,) = metas
+        required = field.default is NODEFAULT
+        options.append(
+            Option(
+                key=f"{prefix}{field.name}",
+                default=None if required else field.default,
+                required=required,
+                description=meta.description or "",
+                examples=tuple(meta.examples or ()),
+                environment=None if environment is None else environment + field.name.upper(),
+            )
+        )
+    return options
