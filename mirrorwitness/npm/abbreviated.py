@@ -3,7 +3,8 @@
 Rules (research/B 2.2; found from 1,123 recorded pairs and equal to npm's own in each of 27,735 versions):
 
 - The document: ``name``, ``dist-tags``, ``versions``, ``modified`` (``time.modified``), nothing else.
-- A version: the members of `KEPT_MEMBERS`, in that order, with their own bytes, but only where they are not empty (``{}``, ``[]``, ``""``, ``null``, ``false``). ``dist`` is copied whole.
+- A version: the members of `KEPT_MEMBERS`, in that order, with their own bytes, but only where they are not empty
+  (``{}``, ``[]``, ``""``, ``null``, ``false``). ``dist`` is copied whole.
 - ``hasInstallScript: true`` is added where ``scripts`` has ``preinstall``, ``install`` or ``postinstall``; the key is
   left away otherwise, whatever the full document says under that name.
 - Not ``bundledDependencies`` (the other spelling), ``scripts``, ``workspaces`` or ``exports``.

@@ -6,7 +6,7 @@ Rules:
   deeper down, white space, escapes.
 - Where a key is there twice in an object that is taken apart, the last value wins, as in every JSON client, and only
   that value is written again: what was read is what is served.
-- Member order is kept. Keys compare after unescaping, so ``"di\\u0073t"`` is ``dist``.
+- Member order is kept. Keys compare after unescaping: a key with an escaped letter is that key.
 - Text is UTF-8 without a byte order mark; `check_utf8` says so once, because msgspec does not look inside the members
   it passes over (measured with 0.22).
 - A lone surrogate escape (a readme that was cut inside an emoji) is valid for every JavaScript client, but not for
