@@ -39,15 +39,16 @@ class Registry(_Table, frozen=True):
     url: Annotated[
         str,
         Meta(
-            description="Base address. The first [[registry]] is the authority for metadata; the others, any mirrors, may "
-            "supply bytes, which are verified all the same.",
+            description="Base address. The first [[registry]] is the authority for metadata; the others, any mirrors, "
+            "may supply bytes, which are verified all the same.",
             examples=["https://registry.example/"],
         ),
     ]
     token_env: Annotated[
         str | None,
         Meta(
-            description="Name of the environment variable that holds the access token. The token itself never stands here.",
+            description="Name of the environment variable that holds the access token. The token itself never stands "
+            "here.",
             examples=["EXAMPLE_TOKEN"],
         ),
     ] = None
@@ -73,8 +74,8 @@ class Select(_Table, frozen=True):
     lockfile: Annotated[
         _Texts | None,
         Meta(
-            description="A lockfile, or a list of them, instead of a name: exactly the versions that it pins. Relative to "
-            "this file.",
+            description="A lockfile, or a list of them, instead of a name: exactly the versions that it pins. Relative "
+            "to this file.",
             examples=["package-lock.json"],
         ),
     ] = None
@@ -181,15 +182,16 @@ class Settings(_Table, frozen=True):
     public_url: Annotated[
         str | None,
         Meta(
-            description="Address under which clients know this mirror. Without it, tarball addresses follow each request.",
+            description="Address under which clients know this mirror. Without it, tarball addresses follow each "
+            "request.",
             examples=["https://npm.example.org"],
         ),
     ] = None
     signatures: Annotated[
         Literal["require", "verify", "off"],
         Meta(
-            description='"verify" refuses a bad signature and accepts a missing one; "require" accepts only versions whose '
-            'signature verified; "off" checks none.'
+            description='"verify" refuses a bad signature and accepts a missing one; "require" accepts only versions '
+            'whose signature verified; "off" checks none.'
         ),
     ] = "verify"
     names_from: Annotated[

@@ -91,7 +91,7 @@ def _table(options: Sequence[Option], prefix: str, given: Mapping[str, object]) 
         value = given.get(name)
         if value is not None:
             lines.append(f"{name} = {_toml(value)}\n")
-        elif option.default in {None, (), False} and option.examples:
+        elif option.examples and not option.default:
             lines.extend(f"# {name} = {_toml(example)}\n" for example in option.examples)
         else:
             lines.append(f"# {name} = {_toml(option.default)}\n")
