@@ -82,10 +82,9 @@ class Scratch:
         left = list(reversed(self._keys))
         with trio.move_on_after(CLEAN_UP_SECONDS, shield=True):
             left = await self._delete(left)
-            if search:
-                found = await self._found()
-                if found is not None:
-                    left = await self._delete(found)
+            # What a listing still shows is there under a name that the storage made up, or was never deleted.
+            if search and (found := await self._found()):
+                left = await self._delete(found) or await self._found() or []
         return left
 
     async def _delete(self, keys: list[str]) -> list[str]:
@@ -97,14 +96,14 @@ class Scratch:
                 left.append(key)
         return left
 
-    async def _found(self) -> list[str] | None:
+    async def _found(self) -> list[str]:
         found: dict[str, None] = {}
         after = ""
         for _ in range(_PAGES):
             try:
                 page = await self.storage.list(self.prefix, after=after)
             except StorageError:
-                return None
+                break
             found.update((each.key, None) for each in page.objects)
             if page.more_after is None:
                 break
