@@ -17,6 +17,7 @@ from mirrorwitness.errors import (
     UpstreamRefusedError,
     UpstreamUnreachableError,
 )
+from mirrorwitness.fetch.politeness import SickAnswerError
 from mirrorwitness.fetch.transport import PrivateAddressError
 
 __all__ = ["FAILURES", "make_failure"]
@@ -29,7 +30,7 @@ FAILURES: Final[tuple[tuple[type[Exception], type[UpstreamError]], ...]] = (
     (httpx.UnsupportedProtocol, UpstreamProtocolError),
     (httpx.InvalidURL, UpstreamProtocolError),
     (httpx.LocalProtocolError, UpstreamProtocolError),
-    (httpx.RemoteProtocolError, UpstreamProtocolError),
+    (httpx.RemoteProtocolError, SickAnswerError),
     (httpx.TransportError, UpstreamUnreachableError),
     (httpx.StreamError, UpstreamUnreachableError),
     (ssl.SSLError, UpstreamUnreachableError),

@@ -23,18 +23,19 @@ import re
 import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 import httpx
 import trio
 
+from mirrorwitness.fetch.addresses import is_public_address
 from mirrorwitness.fetch.connection import BODY_BYTES, RECEIVE_BYTES, Connection, CutShortError, open_connection
 from mirrorwitness.fetch.deadline import Deadline, Patience
 from mirrorwitness.fetch.head import BadResponseError, ResponseParser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
     from typing import TypeAlias
 
     from mirrorwitness.fetch.connection import RequestBody
@@ -89,14 +90,35 @@ class UploadStream(httpx.AsyncByteStream):
     def __init__(self, body: RequestBody) -> None:
         self.body = body
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body, for transports other than ours (a proxy)."""
-        if isinstance(self.body, bytes):
-            yield self.body
-        elif self.body is not None:
-            async with await trio.open_file(self.body, "rb") as file:
-                while piece := await file.read(BODY_BYTES):
-                    yield piece
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give the pieces, for transports other than ours (a proxy)."""
+        return _Pieces(self.body)
+
+
+class _Pieces:
+    """Iterates a request body; a file is open only while a piece is read, so that nothing is left to close."""
+
+    __slots__ = ("_body", "_offset")
+
+    def __init__(self, body: RequestBody) -> None:
+        self._body = body
+        self._offset = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if isinstance(self._body, bytes):
+            piece, self._body = self._body, None
+        elif self._body is None:
+            piece = b""
+        else:
+            piece = await trio.to_thread.run_sync(_read_at, self._body, self._offset)
+        self._offset += len(piece)
+        if not piece:
+            raise StopAsyncIteration
+        return piece
 
 
 class _Origin:
@@ -197,10 +219,15 @@ class BodyStream(httpx.AsyncByteStream):
                 return data
         return b""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the pieces."""
-        while data := await self.receive_some():
-            yield data
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give the pieces."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await self.receive_some()
+        if not data:
+            raise StopAsyncIteration
+        return data
 
     def close(self) -> None:
         """End the exchange; a body that was not read to its end costs the connection."""
@@ -387,14 +414,14 @@ async def _run(
 
 
 def _check_public(address: str | None) -> None:
-    try:
-        parsed = ip_address((address or "").partition("%")[0])
-    except ValueError:
-        raise PrivateAddressError(f"the peer has the address {address!r}, expected a public IP address") from None
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    if not parsed.is_global or parsed.is_multicast:
+    if not is_public_address(address):
         raise PrivateAddressError(f"the peer has the address {address}, expected a public one")
+
+
+def _read_at(path: Path, offset: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(BODY_BYTES)
 
 
 def _is_repeatable(request: httpx.Request) -> bool:

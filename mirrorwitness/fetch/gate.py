@@ -1,0 +1,144 @@
+"""HostGate: the shared manners towards each host: pauses, bounded concurrency, pace, and counts.
+
+Rules:
+
+- `slot` waits until the host is not paused, its pace allows another start, and one of its places is free; waiting is
+  in order of arrival.
+- A pause is shared by everybody who wants the host and never shortened by a later, shorter one.
+- Nothing here decides; `mirrorwitness.fetch.politeness` does.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from mirrorwitness.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from mirrorwitness.fetch.redirects import Origin
+
+__all__ = ["HostGate", "HostStatistics"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostStatistics:
+    """What happened with one host.
+
+    Attributes:
+        requests: requests started so far.
+        in_flight: requests now.
+        waiting: tasks in line.
+        pauses: how often it asked to be left alone.
+        paused_for: seconds of pause that are left.
+    """
+
+    requests: int
+    in_flight: int
+    waiting: int
+    pauses: int
+    paused_for: float
+
+
+class _Host:
+    __slots__ = ("failures", "next_start", "paused_until", "pauses", "places", "requests", "total", "waiting")
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.places = trio.Semaphore(total, max_value=total)
+        self.requests = 0
+        self.waiting = 0
+        self.pauses = 0
+        self.failures = 0
+        self.paused_until = 0.0
+        self.next_start = 0.0
+
+
+class HostGate:
+    """Shared by all clients of a process.
+
+    Args:
+        max_in_flight: requests at once to one host.
+        max_rate: starts of requests per second to one host; None: no limit but the host's own.
+    """
+
+    def __init__(self, *, max_in_flight: int = 64, max_rate: float | None = None) -> None:
+        if max_in_flight < 1 or (max_rate is not None and max_rate <= 0):
+            raise ConfigurationError(f"max_in_flight {max_in_flight} and max_rate {max_rate}: expected more than 0")
+        self._max_in_flight = max_in_flight
+        self._interval = 0.0 if max_rate is None else 1 / max_rate
+        self._hosts: dict[Origin, _Host] = {}
+
+    def __repr__(self) -> str:
+        return f"<HostGate {len(self._hosts)} hosts, {self.requests} requests>"
+
+    @property
+    def requests(self) -> int:
+        """Requests started so far, to all hosts: what a budget is counted in."""
+        return sum(host.requests for host in self._hosts.values())
+
+    def statistics(self) -> dict[Origin, HostStatistics]:
+        """Return a snapshot for each host."""
+        now = trio.current_time()
+        return {
+            origin: HostStatistics(
+                requests=host.requests,
+                in_flight=host.total - host.places.value,
+                waiting=host.waiting,
+                pauses=host.pauses,
+                paused_for=max(0.0, host.paused_until - now),
+            )
+            for origin, host in self._hosts.items()
+        }
+
+    @asynccontextmanager
+    async def slot(self, origin: Origin) -> AsyncGenerator[None, None]:
+        """Hold one of the host's places for the length of a request. Cancelling a waiter costs nobody anything."""
+        host = self._host(origin)
+        host.waiting += 1
+        try:
+            try:
+                host.places.acquire_nowait()
+            except trio.WouldBlock:
+                await host.places.acquire()
+        finally:
+            host.waiting -= 1
+        try:
+            await self._wait_turn(host)
+            host.requests += 1
+            yield
+        finally:
+            host.places.release()
+
+    def pause(self, origin: Origin, seconds: float) -> None:
+        """Leave a host alone for some time; requests in flight go on."""
+        host = self._host(origin)
+        host.pauses += 1
+        host.failures += 1
+        host.paused_until = max(host.paused_until, trio.current_time() + seconds)
+
+    def record_success(self, origin: Origin) -> None:
+        """Note that a host answers again."""
+        self._host(origin).failures = 0
+
+    def failures(self, origin: Origin) -> int:
+        """How often in a row a host asked to be left alone."""
+        return self._host(origin).failures
+
+    async def _wait_turn(self, host: _Host) -> None:
+        # Whoever waits may find, when the time has come, that a pause was added or that another was first.
+        while trio.current_time() < (start := max(host.paused_until, host.next_start)):  # noqa: ASYNC110
+            await trio.sleep_until(start)
+        if self._interval:
+            host.next_start = max(host.next_start, trio.current_time()) + self._interval
+
+    def _host(self, origin: Origin) -> _Host:
+        host = self._hosts.get(origin)
+        if host is None:
+            host = self._hosts[origin] = _Host(self._max_in_flight)
+        return host
