@@ -165,7 +165,7 @@ def _plain(text: str) -> object:
 
 def _as_tables(value: object) -> object:
     """Return ``registry`` in its long form: one address and a list of addresses are short for tables."""
-    items = [value] if isinstance(value, str | dict) else value
+    items = [cast("object", value)] if isinstance(value, str | dict) else value
     if not isinstance(items, list | tuple):
         return value
     return [{"url": item} if isinstance(item, str) else item for item in cast("list[object]", items)]

@@ -11,7 +11,10 @@ Rules:
 from __future__ import annotations
 
 import re
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["ByteCount", "ByteRate", "Count", "Quantity", "Seconds", "parse_quantity"]
 
@@ -78,6 +81,9 @@ class Count(int):
 Quantity: TypeAlias = type[ByteCount] | type[ByteRate] | type[Seconds] | type[Count]
 
 
+_UNITS: Final[Mapping[type, Mapping[str, float]]] = {Count: {"": 1}, Seconds: _SECONDS}
+
+
 def parse_quantity(kind: Quantity, value: object) -> ByteCount | ByteRate | Seconds | Count:
     """Read a quantity.
 
@@ -105,11 +111,11 @@ def _scale(kind: Quantity, value: object) -> float | None:
     match = _NUMBER.fullmatch(_strip(kind, value)) if isinstance(value, str) else None
     if match is None:
         return None
-    units = {Count: {"": 1}, Seconds: _SECONDS}.get(kind, _BYTES)
+    units: Mapping[str, float] = _UNITS.get(kind, _BYTES)
     factor = units.get(match[2].lower())
     if factor is None:
         return None
-    return float(match[1]) * factor if "." in match[1] or kind is Seconds else int(match[1]) * factor
+    return (float(match[1]) if "." in match[1] else int(match[1])) * factor
 
 
 def _strip(kind: Quantity, value: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from mirrorwitness.config.options import Deny, Limits, Option, Registry, Select, Serve, list_options
 
@@ -106,7 +106,7 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
+        return f"[{', '.join(_toml(item) for item in cast('Sequence[object]', value))}]"
     if isinstance(value, int | float):
         text = str(value)
         return text if text.isdigit() else f'"{text}"'

@@ -18,13 +18,12 @@ What this module does not do: check signatures or bytes. `mirrorwitness.mirror.g
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.npm.integrity import is_same_content
-from mirrorwitness.npm.ranges import is_prerelease, version_order
+from mirrorwitness.npm.ranges import is_prerelease, normalize_version, version_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +36,9 @@ __all__ = ["Blocked", "BlockedKind", "Choice", "choose"]
 
 _SHOWN_TAGS: Final = 8
 """Most dist-tags that a message lists."""
+
+_HIGHEST: Final = 2**53 - 1
+"""The largest part of a version that npm reads."""
 
 
 class BlockedKind(StrEnum):
@@ -184,31 +186,49 @@ def _judge(case: _Case) -> Blocked | None:
 def _judge_denied(case: _Case) -> Blocked | None:
     version = case.manifest.version
     for deny in case.denials:
-        if deny.versions is None or deny.versions.includes(version):
+        if deny.versions is None or any(deny.versions.includes(near) for near in _near(version)):
             return Blocked(version, BlockedKind.POLICY, f"denied: {deny.reason} ({deny.origin})")
     return None
 
 
+def _near(version: str) -> tuple[str, ...]:
+    """Return a version, and for a prerelease the releases next to it.
+
+    npm's ranges leave prereleases out unless they name one, so ``<1.2.3`` would deny 1.2.2 and let 1.2.3-rc.1 pass,
+    which is older than the fix. Denied is what either neighbour is: at the edge of a range one prerelease too many.
+    """
+    core = (normalize_version(version) or "").partition("-")[0]
+    if not core or not is_prerelease(version):
+        return (version,)
+    major, minor, patch = map(int, core.split("."))
+    if patch:
+        below = f"{major}.{minor}.{patch - 1}"
+    elif minor:
+        below = f"{major}.{minor - 1}.{_HIGHEST}"
+    else:
+        below = f"{major - 1}.{_HIGHEST}.{_HIGHEST}"  # below 0.0.0 this is no version, and in no range
+    return version, core, below
+
+
 def _judge_pinned(case: _Case) -> Blocked | None:
-    pinned = case.rule.pins.get(case.manifest.version)
-    promised = _promised(case.manifest)
-    if pinned is None or promised is None or is_same_content(pinned, promised) is not False:
+    manifest = case.manifest
+    pinned = case.rule.pins.get(manifest.version)
+    promised, same = manifest.integrity, is_same_content(pinned, manifest.integrity)
+    if same is None and manifest.shasum:
+        # An old lockfile has a sha1 only; the registry's shasum is what it can be compared with.
+        promised = _shasum_as_sri(manifest.shasum)
+        same = is_same_content(pinned, promised)
+    if same is not False:
         return None
     reason = f"{case.rule.origin} pins {pinned}, the registry promises {promised}"
-    return Blocked(case.manifest.version, BlockedKind.EQUIVOCATION, reason)
+    return Blocked(manifest.version, BlockedKind.EQUIVOCATION, reason)
 
 
 _STEPS: Final[tuple[Callable[[_Case], Blocked | None], ...]] = (_judge_denied, _judge_pinned)
 
 
-def _promised(manifest: Manifest) -> str | None:
-    """Return every digest that the registry gives, so that an old lockfile's sha1 has something to be compared with."""
-    shasum = _shasum_as_sri(manifest.shasum)
-    return " ".join(part for part in (manifest.integrity, shasum) if part) or None
-
-
-def _shasum_as_sri(shasum: str | None) -> str | None:
+def _shasum_as_sri(shasum: str) -> str | None:
     try:
-        return f"sha1-{base64.b64encode(bytes.fromhex(shasum)).decode()}" if shasum else None
-    except (ValueError, binascii.Error):
+        return f"sha1-{base64.b64encode(bytes.fromhex(shasum)).decode()}"
+    except ValueError:
         return None

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mirrorwitness.errors import LockfileError
 from mirrorwitness.mirror.locked import Flag, LockedPackage, Lockfile, Place, Skipped
@@ -108,7 +108,7 @@ def _read_npm(text: str, path: str) -> Lockfile:
     if not isinstance(document, dict):
         raise LockfileError(f"{path}: is not a lockfile: expected a JSON object that begins with {{")
     lines = _KeyLines(text)
-    return read_npm_lock(document, path=path, line_of=lines.find)
+    return read_npm_lock(cast("dict[str, Any]", document), path=path, line_of=lines.find)
 
 
 def _load(text: str, path: str) -> Any:

@@ -149,14 +149,14 @@ def _read_tree(tree: Mapping[str, Any], collector: Collector) -> None:
 
 
 def _walk(tree: Mapping[str, Any], path: str) -> Iterator[tuple[_Entry, str]]:
-    todo = [("", tree)]
+    todo: list[tuple[str, Mapping[str, object]]] = [("", tree)]
     while todo:
         parent, children = todo.pop()
         for name, value in children.items():
             place = Place(f"{parent} > {name}" if parent else name)
             entry = _Entry(value, place, path)
             yield entry, name
-            deeper = entry.value("dependencies", dict, "an object")
+            deeper = cast("dict[str, object] | None", entry.value("dependencies", dict, "an object"))
             if deeper:
                 todo.append((place.path, deeper))
 
@@ -272,5 +272,11 @@ def _redact(url: str) -> str:
 
 
 def _kind(value: object) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    kinds: dict[type, str] = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "true or false",
+        type(None): "null",
+    }
     return kinds.get(type(value), "a number")

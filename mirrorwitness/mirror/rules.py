@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DenyRule", "Rule", "make_deny_rule", "make_rule", "parse_rule", "rules_of_lockfile"]
 
-_EXACT: Final = re.compile(r"[v=]*(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?)")
+_EXACT: Final = re.compile(r"[v=]*(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)")
 _TAG: Final = re.compile(r"[A-Za-z0-9_.~!()*'-]+")
 _NO_PINS: Final[Mapping[Version, str | None]] = MappingProxyType({})
 
