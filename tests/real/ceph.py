@@ -98,9 +98,10 @@ def rgw() -> Iterator[S3Server]:
                 )
                 command = [gateway, "-f", "-c", conf, "-n", "client.rgw.a"]
                 with run_process(command, directory=directory) as process:
+                    log = directory / f"{Path(gateway).name}.log"
                     endpoint = f"http://127.0.0.1:{port}"
                     wait_for_http(process, endpoint)
-                    yield S3Server("rgw", endpoint, "default", ACCESS_KEY, SECRET_KEY, process.pid)
+                    yield S3Server("rgw", endpoint, "default", ACCESS_KEY, SECRET_KEY, process.pid, log)
 
 
 def _run(*command: str) -> None:

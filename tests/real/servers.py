@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-__all__ = ["SERVERS", "NotInstalledError", "S3Server", "free_ports", "program", "run_process", "wait_for_http"]
+__all__ = ["SERVERS", "NotInstalledError", "S3Server", "free_ports", "program", "run_process", "tail", "wait_for_http"]
 
 CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "real"
 """Where `scripts/real/install-s3` puts what it installs."""
@@ -63,6 +63,7 @@ class S3Server:
         access_key: the key of a user who may do everything.
         secret_key: that user's secret.
         pid: the process that serves S3, for tests that kill it.
+        log: what it prints.
     """
 
     name: str
@@ -71,6 +72,7 @@ class S3Server:
     access_key: str
     secret_key: str
     pid: int
+    log: Path
 
     def address(self, bucket: str, prefix: str = "") -> str:
         """Return the storage address of a bucket on this server."""
@@ -117,7 +119,7 @@ def run_process(
         RuntimeError: it ended by itself before the block did; the message has the end of its log.
     """
     name = Path(command[0]).name
-    log = directory / f"{name}.log"
+    log = _log(command, directory)
     with log.open("ab") as out:
         # A group of its own: Ctrl-C in the terminal reaches pytest only, which then stops the server in order.
         process = subprocess.Popen(  # noqa: S603 - the commands are ours
@@ -132,14 +134,19 @@ def run_process(
     try:
         yield process
     except BaseException as error:
-        error.add_note(f"{name}, exit status {process.poll()}, ended its log so:\n{_tail(log)}")
+        error.add_note(f"{name}, exit status {process.poll()}, ended its log so:\n{tail(log)}")
         raise
     finally:
         died = process.poll()
         _stop(process)
     # A test may kill it on purpose (a negative status); ending by itself is a failure of the server.
     if died is not None and died >= 0:
-        raise RuntimeError(f"{name} ended by itself with status {died}:\n{_tail(log)}")
+        raise RuntimeError(f"{name} ended by itself with status {died}:\n{tail(log)}")
+
+
+def tail(log: Path) -> str:
+    """Return the end of a log."""
+    return log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
 
 
 def wait_for_http(process: subprocess.Popen[bytes], url: str, *, seconds: float = START_SECONDS) -> None:
@@ -317,7 +324,7 @@ def _serve(
     endpoint = f"http://127.0.0.1:{port}"
     with run_process(command, directory=directory, environment=environment) as process:
         wait_for_http(process, endpoint)
-        yield S3Server(name, endpoint, "us-east-1", *credentials, process.pid)
+        yield S3Server(name, endpoint, "us-east-1", *credentials, process.pid, _log(command, directory))
 
 
 @contextlib.contextmanager
@@ -336,5 +343,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _tail(log: Path) -> str:
-    return log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+def _log(command: Sequence[str], directory: Path) -> Path:
+    return directory / f"{Path(command[0]).name}.log"
