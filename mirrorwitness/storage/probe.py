@@ -151,6 +151,9 @@ async def check_storage(
                 observations = await _look(scratch, first, writers)
                 if sender is not None:
                     observations += await _look_below(scratch, sender, clock)
+                # One server dies of this one and stays down, so everything else is done and removed before.
+                await scratch.clean_up(search=False)
+                observations.append(await _look_at_keys(scratch, Capability.KEY_LONG))
         finally:
             left = await scratch.clean_up(search=not short)
     observations.append(_cleaned(left, scratch))
@@ -245,10 +248,15 @@ async def _look(scratch: Scratch, first: ObjectInfo, writers: int) -> list[Obser
         race = partial(probe_put_if_match_raced, scratch, writers=writers)
         observations.append(await observe(Capability.PUT_IF_MATCH_RACED, race))
     for capability in SHAPES:
-        observations.append(await observe(capability, partial(probe_key_shape, scratch, capability)))
+        if capability is not Capability.KEY_LONG:
+            observations.append(await _look_at_keys(scratch, capability))
     for capability in _LISTINGS:
         observations.append(await observe(capability, partial(probe_listing, scratch, capability)))
     return observations
+
+
+async def _look_at_keys(scratch: Scratch, capability: Capability) -> Observation:
+    return await observe(capability, partial(probe_key_shape, scratch, capability))
 
 
 async def _look_below(scratch: Scratch, sender: RequestSender, now: Callable[[], datetime]) -> list[Observation]:

@@ -82,9 +82,13 @@ class Scratch:
         left = list(reversed(self._keys))
         with trio.move_on_after(CLEAN_UP_SECONDS, shield=True):
             left = await self._delete(left)
-            # What a listing still shows is there under a name that the storage made up, or was never deleted.
-            if search and (found := await self._found()):
-                left = await self._delete(found) or await self._found() or []
+            if search and (found := await self._found()) is not None:
+                # The listing decides: it shows what has another name than it was put under, and it does not show what
+                # could not be deleted because it was never stored.
+                left = await self._delete(found)
+                if found:
+                    left = await self._found() or left
+        self._keys = dict.fromkeys(left)
         return left
 
     async def _delete(self, keys: list[str]) -> list[str]:
@@ -96,14 +100,14 @@ class Scratch:
                 left.append(key)
         return left
 
-    async def _found(self) -> list[str]:
+    async def _found(self) -> list[str] | None:
         found: dict[str, None] = {}
         after = ""
         for _ in range(_PAGES):
             try:
                 page = await self.storage.list(self.prefix, after=after)
             except StorageError:
-                break
+                return None
             found.update((each.key, None) for each in page.objects)
             if page.more_after is None:
                 break

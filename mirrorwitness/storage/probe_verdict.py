@@ -246,7 +246,7 @@ RULES: Final[_Rules] = MappingProxyType({
         "updates that were acknowledged are lost under concurrency: run only one writing process at a time"
     ),
     (_C.LIST_ORDER, Outcome.BROKEN): Rule(
-        _REFUSED, _OK, _REFUSED, "listings are not in byte order, so going through them in pages skips objects"
+        _DEGRADED, _OK, _DEGRADED, "listings are in the order of a walk through directories, not of the keys' bytes"
     ),
     (_C.LIST_PAGING, Outcome.BROKEN): Rule(
         _REFUSED, _OK, _REFUSED, "listings are incomplete: audit and status would not see every object"

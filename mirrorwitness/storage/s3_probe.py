@@ -2,7 +2,7 @@
 
 A `SignedSender` sends exactly one request for each call, with the credentials that any other access to the bucket
 would use, and gives back whatever comes. Nothing but `mirrorwitness.storage.probe` uses it; data goes through
-`mirrorwitness.storage.s3`. SPEC: AWS Signature Version 4 for S3 (botocore's own signer), plain framing only.
+`mirrorwitness.storage.s3`, whose `Signer` this uses with the bucket's credentials, and once with a wrong secret.
 """
 
 from __future__ import annotations
@@ -12,51 +12,24 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-import botocore.session
 import trio
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from botocore.exceptions import BotoCoreError
 
-from mirrorwitness.errors import ConfigurationError, StorageRefusedError, StorageUnavailableError, UpstreamError
+from mirrorwitness.errors import ConfigurationError, StorageUnavailableError, UpstreamError
 from mirrorwitness.fetch.client import open_fetcher
 from mirrorwitness.storage.address import S3Address, parse_address
 from mirrorwitness.storage.probe_requests import Answer, Signing
+from mirrorwitness.storage.s3_sign import DEFAULT_REGION, Signer, load_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from mirrorwitness.fetch.client import Fetcher
 
-__all__ = ["SignedSender", "make_base_url", "open_sender", "sign_request"]
-
-DEFAULT_REGION: Final = "us-east-1"
-"""What services of one region take; AWS itself needs the right one."""
+__all__ = ["SignedSender", "make_base_url", "open_sender"]
 
 _ANSWER_BYTES: Final = 1 << 20
 _WRONG_SECRET: Final = "not-the-secret-of-this-storage"  # noqa: S105 - that is the point of it
-
-
-class _Signer(S3SigV4Auth):
-    """botocore's signer, told which payload to claim."""
-
-    def __init__(self, credentials: Credentials, region: str, payload: bytes) -> None:
-        super().__init__(credentials, "s3", region)
-        self._claimed = hashlib.sha256(payload).hexdigest()
-
-    def payload(self, request: AWSRequest) -> str:  # noqa: ARG002 - botocore's interface
-        """Return the hash that the signature covers."""
-        return self._claimed
-
-
-def sign_request(
-    method: str, url: str, *, headers: Mapping[str, str], payload: bytes, credentials: Credentials, region: str
-) -> dict[str, str]:
-    """Return the header fields with which a request is signed, `headers` included."""
-    request = AWSRequest(method=method, url=url, headers=dict(headers))
-    _Signer(credentials, region, payload).add_auth(request)
-    return {str(name): str(value) for name, value in request.headers.items()}
 
 
 def make_base_url(address: S3Address, *, region: str) -> str:
@@ -71,11 +44,10 @@ def make_base_url(address: S3Address, *, region: str) -> str:
 class SignedSender:
     """Sends requests about the keys of one address."""
 
-    def __init__(self, *, fetcher: Fetcher, address: S3Address, credentials: Credentials, region: str) -> None:
+    def __init__(self, *, fetcher: Fetcher, base: str, signers: Mapping[Signing, Signer]) -> None:
         self._fetcher = fetcher
-        self._base = f"{make_base_url(address, region=region)}/{quote(address.prefix, safe='/~')}"
-        self._credentials = credentials
-        self._region = region
+        self._base = base
+        self._signers = signers
 
     def __repr__(self) -> str:
         return f"<SignedSender {self._base}>"
@@ -94,13 +66,8 @@ class SignedSender:
         url = self._base + quote(key, safe="/~")
         fields = dict(headers or {})
         if signing is not Signing.NONE:
-            credentials = self._credentials
-            if signing is Signing.WRONG_SECRET:
-                credentials = Credentials(credentials.access_key, _WRONG_SECRET, credentials.token)
-            claimed = body if payload is None else payload
-            fields = sign_request(
-                method, url, headers=fields, payload=claimed, credentials=credentials, region=self._region
-            )
+            claimed = hashlib.sha256(body if payload is None else payload).hexdigest()
+            fields = await self._signers[signing].sign(method, url, fields, payload_hash=claimed)
         try:
             async with self._fetcher.request(
                 method, url, headers=fields, body=body if method == "PUT" else None
@@ -116,25 +83,25 @@ async def open_sender(address: str) -> AsyncGenerator[SignedSender, None]:
     """Open a sender for the address of a bucket.
 
     Raises:
-        ConfigurationError: it is not the address of a bucket, or its profile does not exist.
-        StorageRefusedError: there are no credentials.
+        ConfigurationError: it is not the address of a bucket, or there are no credentials.
+        StorageRefusedError: a source of credentials failed.
     """
     parsed = parse_address(address)
     if not isinstance(parsed, S3Address):
         raise ConfigurationError(f"storage address {address!r} is not a bucket's; expected s3://BUCKET/PREFIX")
-    credentials, region = await trio.to_thread.run_sync(_find_credentials, parsed)
+    signers, region = await trio.to_thread.run_sync(_make_signers, parsed)
+    base = f"{make_base_url(parsed, region=region)}/{quote(parsed.prefix, safe='/~')}"
     async with open_fetcher() as fetcher:
-        yield SignedSender(fetcher=fetcher, address=parsed, credentials=credentials, region=region)
+        yield SignedSender(fetcher=fetcher, base=base, signers=signers)
 
 
-def _find_credentials(address: S3Address) -> tuple[Credentials, str]:
-    try:
-        session = botocore.session.Session(profile=address.profile)
-        found = session.get_credentials()
-        region = address.region or session.get_config_variable("region") or DEFAULT_REGION
-    except BotoCoreError as error:
-        raise ConfigurationError(f"the AWS configuration cannot be used: {error}") from error
-    if found is None:
-        raise StorageRefusedError(f"no credentials for s3://{address.bucket}: set AWS_ACCESS_KEY_ID or a profile")
-    frozen = found.get_frozen_credentials()
-    return Credentials(str(frozen.access_key), str(frozen.secret_key), frozen.token), str(region)
+def _make_signers(address: S3Address) -> tuple[Mapping[Signing, Signer], str]:
+    session, credentials = load_session(address.profile)
+    region = address.region or session.region_name or DEFAULT_REGION
+    frozen = credentials.get_frozen_credentials()
+    wrong = Credentials(str(frozen.access_key), _WRONG_SECRET, frozen.token)
+    signers = {
+        signing: Signer(credentials=each, region=region, profile=address.profile)
+        for signing, each in ((Signing.RIGHT, credentials), (Signing.WRONG_SECRET, wrong))
+    }
+    return signers, region
