@@ -165,7 +165,10 @@ def _plain(text: str) -> object:
 
 def _as_tables(value: object) -> object:
     """Return ``registry`` in its long form: one address and a list of addresses are short for tables."""
-    items = [cast("object", value)] if isinstance(value, str | dict) else value
-    if not isinstance(items, list | tuple):
+    if isinstance(value, str):
+        return [{"url": value}]
+    if isinstance(value, dict):
+        return [cast("object", value)]
+    if not isinstance(value, list | tuple):
         return value
-    return [{"url": item} if isinstance(item, str) else item for item in cast("list[object]", items)]
+    return [{"url": item} if isinstance(item, str) else item for item in cast("list[object]", value)]

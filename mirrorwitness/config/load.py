@@ -135,7 +135,7 @@ def make_config(layer: Layer, *, path: Path | None = None) -> Config:
     rules, lockfiles = _read_select(settings, layer)
     return Config(
         path=path,
-        storage=settings.storage,
+        storage=_anchor_storage(settings.storage, layer, path),
         registries=tuple(
             Registry(
                 url=_check_url(entry.url, layer, f"registry[{index}].url"),
@@ -169,6 +169,14 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = body.count(b"\n", 0, error.start) + 1
         raise ConfigurationError(f"{path}: line {line}: byte 0x{body[error.start]:02x} is not UTF-8 text") from error
+
+
+def _anchor_storage(storage: str | None, layer: Layer, path: Path | None) -> str | None:
+    """Make a directory that the file names relative to the file, as every path in it is."""
+    if storage is None or path is None or _origin(layer, "storage") != str(path) or not storage.startswith("file:"):
+        return storage
+    directory, question, options = storage.removeprefix("file:").partition("?")
+    return f"file:{path.parent / directory}{question}{options}"
 
 
 def _token_variables(file: Layer) -> list[str]:
