@@ -139,8 +139,8 @@ def is_same_content(first: str | None, second: str | None) -> bool | None:
         second: another one.
 
     Returns:
-        True or False by the strongest algorithm that both have: the same set of digests, because one that gained a digest
-        promises other bytes as well. None where they have no known algorithm in common, so nothing can be said.
+        True or False by the strongest algorithm that both have: the same set of digests, because one that gained a
+        digest promises other bytes as well. None where they have no known algorithm in common, so nothing can be said.
     """
     left, right = parse_integrity(first or ""), parse_integrity(second or "")
     for algorithm in _DIGEST_BYTES:

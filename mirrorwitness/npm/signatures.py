@@ -11,6 +11,10 @@ Rules:
 - A keyid is a label to look up by. Two different keys under one keyid are an attack and raise; keys are never dropped
   when key sets are merged, because old versions stay signed with old keys.
 - A key of another type or scheme is kept and passed on, and verifies nothing.
+- A signature over an integrity that the document no longer has is bad: stripping the integrity is an attack.
+
+Known hole: ``time`` is not signed. Who serves the document can date a version before a stolen key's expiry; only a log
+of what was published when closes that.
 
 What this module does not do: fetch keys, or judge Sigstore attestations. Signatures prove who published, not that the
 code is harmless.
@@ -21,7 +25,6 @@ SPEC: npm documentation, "ECDSA registry signatures"; research/B 2.6.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import re
@@ -39,7 +42,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from mirrorwitness.errors import SignatureError, UpstreamProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 __all__ = [
     "MAX_KEYS_BYTES",
@@ -72,7 +75,7 @@ class SignatureOutcome(StrEnum):
     VERIFIED = "verified"
     """Every entry is good."""
     UNSIGNED = "unsigned"
-    """There is no entry, or no integrity that one could be over."""
+    """There is no entry."""
     NO_KEYS = "no-keys"
     """There are entries, and the registry has no keys."""
     UNKNOWN_KEY = "unknown-key"
@@ -164,10 +167,7 @@ def parse_keys(body: bytes) -> KeyRing:
     entries = cast("dict[str, object]", document).get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise UpstreamProtocolError("keys document has no list of keys")
-    ring = KeyRing()
-    for entry in cast("list[object]", entries):
-        ring = ring.merge(KeyRing((_read_key(entry),)))
-    return ring
+    return KeyRing().merge(KeyRing(tuple([_read_key(entry) for entry in cast("list[object]", entries)])))
 
 
 def format_keys(keys: KeyRing) -> bytes:
