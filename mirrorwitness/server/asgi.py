@@ -28,11 +28,10 @@ from urllib.parse import quote
 
 from mirrorwitness.errors import (
     ConfigurationError,
-    MirrorWitnessError,
     ObjectMissingError,
-    StorageError,
     StorageUnavailableError,
 )
+from mirrorwitness.server.faults import DamagedObjectError, RequestError
 from mirrorwitness.server.origin import parse_host
 from mirrorwitness.server.routes import MAX_PATH_BYTES
 
@@ -54,7 +53,6 @@ __all__ = [
     "Message",
     "Receive",
     "Request",
-    "RequestError",
     "Scope",
     "Send",
     "check_method",
@@ -88,27 +86,13 @@ _METHODS: Final = ("GET", "HEAD")
 _log = logging.getLogger("mirrorwitness.server")
 
 
-class RequestError(MirrorWitnessError):
-    """A request that gets an error for an answer, through no fault of the mirror.
-
-    Attributes:
-        status: the HTTP status.
-        headers: headers that belong to it, such as ``Allow``.
-    """
-
-    def __init__(self, status: int, message: str, *, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = dict(headers or {})
-
-
 _RETRY: Final = {"retry-after": str(RETRY_AFTER_SECONDS)}
 
 ERROR_STATUS: Final[tuple[tuple[type[Exception], int, str | None], ...]] = (
     (ConfigurationError, 400, None),
     (ObjectMissingError, 404, "no such object"),
     (StorageUnavailableError, 503, "the mirror's storage does not answer, try again later"),
-    (StorageError, 500, None),
+    (DamagedObjectError, 500, None),
     (Exception, 500, "internal error, the mirror's log says more"),
 )
 """Error, status, and the message for the client; None where the error's own message is made for everybody."""
@@ -166,7 +150,7 @@ class Exchange:
             StorageUnavailableError: the reader ended early or broke; the head has been sent.
         """
         await self._start(status, headers, length)
-        if self._is_head or reader is None:
+        if self._is_head or reader is None or length == 0:
             await self._body(b"", more=False)
             return
         left = length
@@ -232,7 +216,8 @@ def _judge(error: Exception) -> tuple[int, dict[str, str], str]:
     headers = {"content-type": "application/json", "cache-control": "no-store"}
     if isinstance(error, RequestError):
         return error.status, headers | error.headers, str(error)
-    status, message = next((status, text) for kind, status, text in ERROR_STATUS if isinstance(error, kind))
+    kinds = type(error).__mro__
+    status, message = next((status, text) for kind, status, text in ERROR_STATUS if kind in kinds)
     if status == 503:  # noqa: PLR2004 - a status
         headers |= _RETRY
     return status, headers, message or str(error)

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import trio
 
-from mirrorwitness.errors import ObjectMissingError, StorageError, UpstreamProtocolError
+from mirrorwitness.errors import ObjectMissingError, UpstreamProtocolError
 from mirrorwitness.mirror.layout import packument_key
 from mirrorwitness.npm.packument import parse_packument
 from mirrorwitness.server.cache import ByteCache, Flights
 from mirrorwitness.server.compress import MIN_COMPRESSED_BYTES, compress
+from mirrorwitness.server.faults import DamagedObjectError
 from mirrorwitness.server.forms import Form, Index, make_index, render_form
 from mirrorwitness.server.negotiate import Coding
 
@@ -41,7 +42,6 @@ __all__ = [
     "LARGE_BYTES",
     "LARGE_JOBS",
     "MAX_DOCUMENT_BYTES",
-    "DamagedObjectError",
     "Documents",
     "Rendering",
 ]
@@ -60,10 +60,6 @@ _FRESHNESS_BYTES: Final = 8 * 1024 * 1024
 _INFO_BYTES: Final = 500
 
 T = TypeVar("T")
-
-
-class DamagedObjectError(StorageError):
-    """A stored document that is not what the mirror wrote."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from mirrorwitness.errors import ObjectMissingError, StorageUnavailableError
 from mirrorwitness.mirror.layout import KEYS_KEY, MIRROR_KEY, attestations_key, tarball_key
 from mirrorwitness.npm.names import Version
-from mirrorwitness.server.asgi import App, RequestError, check_method, format_error
+from mirrorwitness.server.asgi import App, check_method, format_error
 from mirrorwitness.server.byterange import ByteRange, WithoutRange, parse_range
-from mirrorwitness.server.documents import DamagedObjectError, Documents
+from mirrorwitness.server.documents import Documents
+from mirrorwitness.server.faults import DamagedObjectError, RequestError
 from mirrorwitness.server.forms import Form
 from mirrorwitness.server.negotiate import (
     ABBREVIATED_TYPE,
