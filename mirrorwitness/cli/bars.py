@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import click
 from rich.console import Console
@@ -118,7 +118,7 @@ class _Bars(_Counts):
         )
         self._task = self._bars.add_task(verb, total=None, detail="")
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 

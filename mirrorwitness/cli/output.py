@@ -19,7 +19,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["EXIT_CODES_HELP", "format_bytes", "hint", "print_facts", "print_json", "print_table", "warn"]
+__all__ = ["EXIT_CODES_HELP", "format_bytes", "hint", "list_counts", "print_facts", "print_json", "print_table", "warn"]
 
 EXIT_CODES_HELP: Final = """
 \b
@@ -47,6 +47,13 @@ def format_bytes(count: float) -> str:
         if count < _STEP or unit == _UNITS[-1]:
             break
     return f"{count:.1f} {unit}"
+
+
+def list_counts(counts: Mapping[str, int], prefix: str) -> str:
+    """Return the counters that begin with `prefix` as ``3 unsigned, 1 verified``."""
+    return ", ".join(
+        f"{count} {name.removeprefix(prefix)}" for name, count in sorted(counts.items()) if name.startswith(prefix)
+    )
 
 
 def print_json(schema: str, content: Mapping[str, object]) -> None:

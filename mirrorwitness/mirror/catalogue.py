@@ -98,7 +98,7 @@ class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     rev: str | None = None
     source_sha256: str | None = None
     packument_sha256: str | None = None
-    versions: dict[str, HeldVersion] = {}
+    versions: dict[Version, HeldVersion] = {}
     blocked: dict[str, str] = {}
     checked: str = ""
 

@@ -104,6 +104,8 @@ class Wanted:
         file: the tarball's file name in the mirror.
         url: where upstream has it.
         expectation: what the bytes must match.
+        integrity: the promise that the expectation was made of, for the record.
+        shasum: the same.
         signature: what the check of the registry's signature gave.
         held: the tarball, where it is stored already.
         attested: upstream says that it has attestations.
@@ -114,6 +116,8 @@ class Wanted:
     file: str
     url: str
     expectation: Expectation
+    integrity: str | None
+    shasum: str | None
     signature: SignatureOutcome
     held: HeldVersion | None
     attested: bool
@@ -195,6 +199,8 @@ def _want(manifest: Manifest, mine: HeldVersion | None, outcome: SignatureOutcom
         file=file,
         url=manifest.tarball,
         expectation=make_expectation(manifest.integrity, manifest.shasum),
+        integrity=manifest.integrity,
+        shasum=manifest.shasum,
         signature=outcome,
         held=mine,
         attested=manifest.has_attestations,

@@ -97,7 +97,7 @@ class PackageTerms:
 
     def fingerprint(self, name: PackageName) -> str:
         """Return a digest of everything that makes the same upstream document mean other stored documents."""
-        keys = ",".join(sorted(self.keys.keyids())) if self.policy is not SignaturePolicy.OFF else ""
+        keys = ",".join(sorted(key.keyid for key in self.keys.keys)) if self.policy is not SignaturePolicy.OFF else ""
         parts = (RENDER_VERSION, self.selection.fingerprint(name), self.policy, self.public_base, keys)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

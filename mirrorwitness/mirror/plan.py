@@ -33,10 +33,17 @@ BYTES_WITHOUT_HINT: Final = 14_000
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A number of bytes, and whether it is known or guessed."""
+    """A number of bytes, and what it rests on.
+
+    Attributes:
+        size: bytes.
+        is_exact: known, not guessed.
+        is_blind: guessed without any hint from upstream.
+    """
 
     size: int
     is_exact: bool
+    is_blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class Plan:
             "bytes_to_fetch_exact": sum(size.size for size in sizes if size.is_exact),
             "bytes_to_fetch_estimated": sum(size.size for size in sizes if not size.is_exact),
             "files_estimated": sum(1 for size in sizes if not size.is_exact),
+            "files_without_size": sum(1 for size in sizes if size.is_blind),
             "blocked": sum(len(package.blocks) for package in self.packages),
             "problems": sum(1 for package in self.packages if package.problem is not None),
         }
@@ -101,7 +109,7 @@ class Plan:
 def estimate_size(item: Wanted) -> Size:
     """Guess a tarball's size from upstream's unpacked size."""
     if item.size_hint is None:
-        return Size(BYTES_WITHOUT_HINT, is_exact=False)
+        return Size(BYTES_WITHOUT_HINT, is_exact=False, is_blind=True)
     return Size(max(1, round(item.size_hint * PACKED_PER_UNPACKED)), is_exact=False)
 
 

@@ -1,0 +1,40 @@
+"""The command line: commands, flags, exit codes. No logic: commands read options and call `mirrorwitness.run`.
+
+The contract (DESIGN 9) is stable: names of commands and flags, exit codes (P3), JSON documents, and the line
+``listening on http://HOST:PORT`` of servers.
+"""
+
+from __future__ import annotations
+
+import click
+
+from mirrorwitness.cli.audit import audit
+from mirrorwitness.cli.init import init
+from mirrorwitness.cli.plan import plan
+from mirrorwitness.cli.serve import serve
+from mirrorwitness.cli.status import status
+from mirrorwitness.cli.store_check import store_check
+from mirrorwitness.cli.sync import sync
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="mirrorwitness", message="%(prog)s %(version)s")
+def main() -> None:
+    r"""Npm mirrors that can be verified.
+
+    A first mirror of one project's packages, in the current folder:
+
+    \b
+      mirrorwitness init --storage file:mirror --lockfile package-lock.json
+      mirrorwitness plan
+      mirrorwitness sync --once
+      mirrorwitness serve --listen 127.0.0.1:4873
+
+    It proves that bytes are authentic, never that they are safe.
+    """
+
+
+for _command in (init, plan, sync, serve, audit, status, store_check):
+    main.add_command(_command)

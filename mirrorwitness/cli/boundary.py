@@ -1,0 +1,80 @@
+"""Where commands meet the asynchronous world: one event loop per command, one table from error to exit code.
+
+Rules:
+
+- Only errors of `mirrorwitness.errors` are shown as messages; anything else is a bug and keeps its traceback.
+- With ``--json`` a failure is a JSON document too, so that a script never has to read prose.
+- Of several errors that end a command together, the one that weighs most is shown: a disagreement of bytes before a
+  storage that failed, that before an upstream that cannot be reached.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import click
+import trio
+
+from mirrorwitness.cli.output import print_json
+from mirrorwitness.errors import (
+    ConfigurationError,
+    ExitCode,
+    MirrorWitnessError,
+    SecurityError,
+    StorageError,
+    exit_code,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["fail", "run_command", "stop_with"]
+
+_Result = TypeVar("_Result")
+_WEIGHT = (SecurityError, ConfigurationError, StorageError, MirrorWitnessError, KeyboardInterrupt)
+
+
+def run_command(work: Callable[[], Awaitable[_Result]], *, schema: str, is_json: bool) -> _Result:
+    """Run a command's work in an event loop of its own, and turn its error into a message and an exit code.
+
+    Args:
+        work: what to do.
+        schema: name of the command's JSON document.
+        is_json: print errors as JSON.
+    """
+    try:
+        return trio.run(work)
+    except (MirrorWitnessError, KeyboardInterrupt) as error:
+        fail(error, schema, is_json=is_json)
+    except BaseExceptionGroup as group:
+        leaves = _leaves(group)
+        if not all(isinstance(leaf, _WEIGHT) for leaf in leaves):
+            raise  # a bug is among them: keep the whole traceback
+        fail(min(leaves, key=_weigh), schema, is_json=is_json)
+
+
+def stop_with(code: ExitCode) -> NoReturn:
+    """End the command."""
+    sys.exit(int(code))
+
+
+def fail(error: BaseException, schema: str, *, is_json: bool) -> NoReturn:
+    """Show an error and end the command with its exit code."""
+    code = exit_code(error) or ExitCode.PARTIAL
+    message = str(error) or "interrupted"
+    if is_json:
+        print_json(schema, {"error": {"kind": type(error).__name__, "message": message}, "exit_code": int(code)})
+    click.echo(f"error: {message}", err=True)
+    sys.exit(int(code))
+
+
+def _weigh(error: BaseException) -> int:
+    return next(place for place, kind in enumerate(_WEIGHT) if isinstance(error, kind))
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return leaves

@@ -1,0 +1,181 @@
+"""Flags that several commands share, and how they become a `Config`: flags > environment > file > npm's configuration.
+
+Only the last step is not in `mirrorwitness.config`: where nothing names a registry, npm's own configuration does.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+import click
+
+from mirrorwitness.config import Registry, find_config, load_config
+from mirrorwitness.errors import ConfigurationError, SelectionError
+from mirrorwitness.mirror.lockfile import MAX_LOCKFILE_BYTES, parse_lockfile
+from mirrorwitness.mirror.select import make_rule, parse_names, parse_rule, rules_of_lockfile
+from mirrorwitness.run.npmrc import find_npm_settings
+from mirrorwitness.run.session import Wishes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mirrorwitness.config import Config
+    from mirrorwitness.mirror.select import Rule
+    from mirrorwitness.npm.names import PackageName
+
+__all__ = ["Options", "common_options", "json_option", "selection_options"]
+
+MAX_NAMES_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of the largest list of names: all 5.7 million names ever used have about 120 MB."""
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+
+def json_option(command: _Command) -> _Command:
+    """Add ``--json``."""
+    return click.option("--json", "is_json", is_flag=True, help="Print one JSON document instead of tables.")(command)
+
+
+def common_options(command: _Command) -> _Command:
+    """Add the flags that every command over a mirror has."""
+    for option in reversed((
+        click.option(
+            "--config", type=click.Path(path_type=Path), metavar="FILE", help="Default: mirrorwitness.toml here."
+        ),
+        click.option("--storage", metavar="STORAGE", help="file:DIR, or s3://BUCKET/PREFIX?endpoint=URL."),
+        click.option(
+            "--registry",
+            multiple=True,
+            metavar="URL",
+            help="Repeatable: the first is the authority. Default: npm's own.",
+        ),
+        click.option("--contact", metavar="ADDRESS", help="How an upstream's operator reaches you; in the User-Agent."),
+        click.option("--public-url", metavar="URL", help="The mirror's own address, for tarball URLs."),
+        click.option("--signatures", type=click.Choice(["require", "verify", "off"]), help="Default: verify."),
+    )):
+        command = option(command)
+    return command
+
+
+def selection_options(command: _Command) -> _Command:
+    """Add the flags that select packages."""
+    for option in reversed((
+        click.argument("names", nargs=-1, metavar="[NAMES]..."),
+        click.option("--lockfile", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Repeatable."),
+        click.option(
+            "--latest", type=click.IntRange(min=1), metavar="N", help="Of NAMES without a range: the N newest."
+        ),
+        click.option(
+            "--names-from",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Names that globs choose from, one a line.",
+        ),
+    )):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was given on the command line."""
+
+    given: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, given: Mapping[str, object]) -> Options:
+        """Take click's keyword arguments."""
+        return cls(given)
+
+    def load(self, *, needs_registry: bool = True) -> Wishes:
+        """Read files and environment and put everything together.
+
+        Args:
+            needs_registry: whether the command talks to an upstream.
+
+        Raises:
+            ConfigurationError: something is wrong or missing; the message says what to do.
+        """
+        flags = {
+            key: value for key in ("storage", "contact", "public_url", "signatures") if (value := self.given.get(key))
+        }
+        if self.given.get("registry"):
+            flags["registry"] = [{"url": url} for url in self.given["registry"]]
+        config = load_config(find_config(self.given.get("config"), os.environ), os.environ, flags=flags)
+        tokens: dict[str, str] = {}
+        if needs_registry:
+            config, tokens = _find_registries(config)
+        rules, skipped = self._rules(config)
+        return Wishes(config=config, rules=rules, names=self._names(config), skipped=skipped, tokens=tokens)
+
+    def _rules(self, config: Config) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
+        """Selection from the command line replaces the file's; both kinds of lockfile are read here."""
+        names = cast("tuple[str, ...]", self.given.get("names", ()))
+        lockfiles = cast("tuple[Path, ...]", self.given.get("lockfile", ()))
+        latest = self.given.get("latest")
+        if latest is not None and not names:
+            raise SelectionError("--latest says how many versions of NAMES; name packages, or write it into [[select]]")
+        if names or lockfiles:
+            rules = [_rule(name, latest) for name in names]
+        else:
+            rules, lockfiles = list(config.rules), config.lockfiles
+        skipped: list[str] = []
+        for path in lockfiles:
+            lockfile = parse_lockfile(_read(path, MAX_LOCKFILE_BYTES), path=str(path))
+            rules.extend(rules_of_lockfile(lockfile))
+            skipped.extend(f"{path}: {item.place}: {item.reason}" for item in lockfile.skipped)
+        return tuple(rules), tuple(skipped)
+
+    def _names(self, config: Config) -> tuple[PackageName, ...] | None:
+        path = self.given.get("names_from") or config.names_from
+        return None if path is None else parse_names(_decode(_read(path, MAX_NAMES_BYTES), path), path=str(path))
+
+
+def _rule(name: str, latest: int | None) -> Rule:
+    rule = parse_rule(name, origin="command line")
+    if latest is None or rule.pins or rule.tag is not None:
+        return rule
+    return make_rule(rule.pattern, versions=rule.range_text, latest=latest, origin="command line")
+
+
+def _find_registries(config: Config) -> tuple[Config, dict[str, str]]:
+    """Add the registry of npm's own configuration where none is named, and find access tokens."""
+    tokens: dict[str, str] = {}
+    if not config.registries:
+        settings = find_npm_settings(os.environ, directory=Path.cwd())
+        config = replace(config, registries=(Registry(url=settings.registry.rstrip("/")),))
+        token = settings.token_for(config.registries[0].url)
+        if token is not None:
+            tokens[config.registries[0].url] = token
+    for registry in config.registries:
+        if registry.token_env is None:
+            continue
+        token = os.environ.get(registry.token_env)
+        if not token:
+            raise ConfigurationError(
+                f"registry {registry.url}: its token_env names {registry.token_env}, which is not set"
+            )
+        tokens[registry.url] = token
+    return config, tokens
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            body = file.read(limit + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(body) > limit:
+        raise ConfigurationError(f"{path}: is larger than {limit:,} bytes")
+    return body
+
+
+def _decode(body: bytes, path: Path) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{path}: line {line}: byte 0x{body[error.start]:02x} is not UTF-8 text") from error

@@ -1,0 +1,40 @@
+"""``mirrorwitness serve``: the registry's read API over a stored mirror."""
+
+from __future__ import annotations
+
+import click
+
+from mirrorwitness.cli.boundary import run_command, stop_with
+from mirrorwitness.cli.options import Options, common_options
+from mirrorwitness.cli.output import EXIT_CODES_HELP
+from mirrorwitness.errors import ExitCode
+from mirrorwitness.run.jobs import serve_mirror
+
+__all__ = ["serve"]
+
+
+@click.command(epilog=EXIT_CODES_HELP)
+@common_options
+@click.option(
+    "--listen", default="127.0.0.1:4873", show_default=True, metavar="HOST:PORT", help="Port 0: any free one."
+)
+def serve(*, listen: str, **given: object) -> None:
+    r"""Serve the mirror to npm, pnpm, yarn and bun.
+
+    Prints `listening on http://HOST:PORT` once it accepts requests. Tarball URLs point at the address that the client
+    used, or at --public-url. Reads only; SIGTERM stops it gracefully.
+
+    \b
+    Example:
+      mirrorwitness serve --storage file:mirror --listen 127.0.0.1:4873
+      npm ci --registry http://127.0.0.1:4873/
+    """
+    options = Options.of(given)
+
+    def ready(address: str) -> None:
+        click.echo(f"listening on {address}")
+
+    run_command(
+        lambda: serve_mirror(options.load(needs_registry=False), listen=listen, ready=ready), schema="", is_json=False
+    )
+    stop_with(ExitCode.COMPLETE)

@@ -1,0 +1,96 @@
+"""``mirrorwitness status``: what the mirror holds, when it last completed, what is unfinished and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mirrorwitness.cli.boundary import run_command, stop_with
+from mirrorwitness.cli.options import Options, common_options, json_option
+from mirrorwitness.cli.output import EXIT_CODES_HELP, format_bytes, print_facts, print_json, print_table
+from mirrorwitness.errors import ExitCode
+from mirrorwitness.run.jobs import read_status
+
+if TYPE_CHECKING:
+    from mirrorwitness.run.jobs import MirrorStatus
+
+__all__ = ["status"]
+
+SCHEMA = "mirrorwitness-status-1"
+
+
+@click.command(epilog=EXIT_CODES_HELP)
+@common_options
+@json_option
+def status(*, is_json: bool, **given: object) -> None:
+    r"""Show what the mirror holds, when it last completed, and what is unfinished and why.
+
+    Exits with 3 while something is unfinished or no run has completed, else with 0.
+
+    \b
+    Example:
+      mirrorwitness status --storage file:mirror
+    """
+    options = Options.of(given)
+    found = run_command(lambda: read_status(options.load(needs_registry=False)), schema=SCHEMA, is_json=is_json)
+    is_complete = not found.unfinished and found.run is not None and found.run.last_complete is not None
+    code = ExitCode.COMPLETE if is_complete else ExitCode.PARTIAL
+    if is_json:
+        print_json(SCHEMA, {**_document(found), "exit_code": int(code)})
+    else:
+        _print(found)
+    stop_with(code)
+
+
+def _document(found: MirrorStatus) -> dict[str, object]:
+    run = found.run
+    return {
+        "storage": found.storage,
+        "last_run": None
+        if run is None
+        else {
+            "started": run.started,
+            "finished": run.finished,
+            "exit_code": run.exit_code,
+            "last_complete": run.last_complete,
+            "counts": run.counts,
+            "storage_check": run.storage_check,
+        },
+        "unfinished": [
+            {
+                "name": note.name,
+                "reason": note.reason,
+                "kind": note.kind,
+                "versions": note.versions,
+                "attempts": note.attempts,
+                "first": note.first,
+                "last": note.last,
+            }
+            for note in found.unfinished
+        ],
+        "unfinished_total": found.unfinished_total,
+    }
+
+
+def _print(found: MirrorStatus) -> None:
+    run = found.run
+    if run is None:
+        print_facts([("storage", found.storage), ("last run", "none yet: `mirrorwitness sync --once` makes the first")])
+    else:
+        counts = run.counts
+        packages = sum(counts.get(f"packages_{kind}", 0) for kind in ("unchanged", "updated"))
+        print_facts([
+            ("storage", found.storage),
+            (
+                "holds",
+                f"{packages} packages, {counts.get('versions', 0)} versions, {format_bytes(counts.get('bytes', 0))}",
+            ),
+            ("last complete", run.last_complete or "never"),
+            ("last run", f"{run.started} to {run.finished}, exit code {run.exit_code}"),
+            ("unfinished", str(found.unfinished_total)),
+        ])
+    if found.unfinished:
+        click.echo()
+        rows = ((n.name, str(n.attempts), n.first, n.last, n.reason) for n in found.unfinished)
+        print_table(("unfinished", "tries", "since", "last try", "why"), rows, numbers=frozenset({"tries"}))

@@ -1,0 +1,352 @@
+"""What each command does, put together from components: the composition root's second half.
+
+Every function opens what it needs, runs, and closes everything again; nothing outlives it. They print nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+from mirrorwitness.errors import ExitCode, MirrorWitnessError, StorageError
+from mirrorwitness.fetch import make_user_agent
+from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.about import make_about
+from mirrorwitness.mirror.audit import Audit, Finding, FindingKind
+from mirrorwitness.mirror.catalogue import Catalogue, RunRecord, Unfinished
+from mirrorwitness.mirror.package import PackageSync, Status
+from mirrorwitness.mirror.planner import Planner
+from mirrorwitness.mirror.progress import SilentProgress
+from mirrorwitness.mirror.sync import SyncRun
+from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
+from mirrorwitness.npm.names import PackageName, Version
+from mirrorwitness.run.serve import parse_listen
+from mirrorwitness.run.serve import serve as serve_app
+from mirrorwitness.run.session import now, open_mirror, open_upstream, read_keys, refresh_keys
+from mirrorwitness.run.signals import run_until_signal
+from mirrorwitness.server.options import ServeOptions
+from mirrorwitness.server.registry import make_app
+from mirrorwitness.storage.probe import check_storage
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Sequence
+
+    from mirrorwitness.mirror.package import PackageTerms
+    from mirrorwitness.mirror.plan import Plan
+    from mirrorwitness.mirror.progress import Progress
+    from mirrorwitness.mirror.select import Selection
+    from mirrorwitness.mirror.sync import RunSummary
+    from mirrorwitness.run.session import Upstream, Wishes
+    from mirrorwitness.storage import Storage
+
+__all__ = ["AuditSummary", "MirrorStatus", "make_plan", "read_status", "run_audit", "run_sync", "serve_mirror"]
+
+UNFINISHED_SHOWN: Final = 1000
+"""Unfinished packages that `status` lists; more are counted only."""
+
+AUDIT_CONCURRENCY: Final = 16
+"""Tarballs an audit reads at once: enough to hide a bucket's latency, few enough to leave a server its disk."""
+
+
+@dataclass(slots=True)
+class AuditSummary:
+    """What an audit found and what became of it.
+
+    Attributes:
+        counts: what was checked.
+        findings: what was wrong, before any repair.
+        repaired: packages that were wrong and are right now.
+        unrepaired: packages that are still wrong, with the reason.
+        is_repair: whether repair was asked for.
+    """
+
+    counts: Counter[str]
+    findings: list[Finding]
+    repaired: list[str] = field(default_factory=list[str])
+    unrepaired: dict[str, str] = field(default_factory=dict[str, str])
+    is_repair: bool = False
+
+    def exit_code(self) -> ExitCode:
+        """Return what the command exits with (P3)."""
+        is_wrong = bool(self.unrepaired) if self.is_repair else self.counts["findings"] > 0
+        return ExitCode.DIVERGENCE if is_wrong else ExitCode.COMPLETE
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorStatus:
+    """What `status` shows.
+
+    Attributes:
+        storage: its address.
+        run: the last finished run, or None.
+        unfinished: the first `UNFINISHED_SHOWN` notes.
+        unfinished_total: how many there are.
+    """
+
+    storage: str
+    run: RunRecord | None
+    unfinished: tuple[Unfinished, ...]
+    unfinished_total: int
+
+
+async def make_plan(wishes: Wishes, progress: Progress, *, ask_sizes: bool) -> Plan:
+    """Plan a sync; nothing is written, no tarball is downloaded."""
+    selection = wishes.selection()
+    names = wishes.packages(selection)
+    progress.started(len(names))
+    async with open_upstream(wishes) as upstream:
+        if wishes.config.storage is None:
+            return await _plan(wishes, selection, names, upstream, None, progress, ask_sizes=ask_sizes)
+        async with open_mirror(wishes.config) as storage:
+            return await _plan(wishes, selection, names, upstream, storage, progress, ask_sizes=ask_sizes)
+
+
+async def _plan(
+    wishes: Wishes,
+    selection: Selection,
+    names: Sequence[PackageName],
+    upstream: Upstream,
+    storage: Storage | None,
+    progress: Progress,
+    *,
+    ask_sizes: bool,
+) -> Plan:
+    keys = await refresh_keys(None, upstream, wishes.config.signatures)
+    planner = Planner(
+        authority=upstream.authority,
+        catalogue=None if storage is None else Catalogue(storage),
+        terms=wishes.terms(selection, keys[0]),
+        workers=wishes.config.limits.packages,
+        ask_sizes=ask_sizes,
+        progress=progress,
+    )
+    return await planner.run(names)
+
+
+async def run_sync(wishes: Wishes, progress: Progress) -> RunSummary:
+    """Bring the mirror up to date once, and record the run."""
+    started = now()
+    selection = wishes.selection()
+    names = wishes.packages(selection)
+    progress.started(len(names))
+    async with open_mirror(wishes.config) as storage, open_upstream(wishes) as upstream:
+        catalogue = Catalogue(storage)
+        before = await catalogue.read_run()
+        storage_check = before.storage_check if before is not None else None
+        if storage_check is None:
+            storage_check = await _check_briefly(storage)
+        keys, alarms = await refresh_keys(storage, upstream, wishes.config.signatures)
+        terms = wishes.terms(selection, keys)
+        run = SyncRun(
+            packages=_packages(wishes, storage, upstream, terms, progress),
+            catalogue=catalogue,
+            workers=wishes.config.limits.packages,
+            now=now,
+            progress=progress,
+        )
+        run.summary.alarms.extend([*wishes.skipped, *alarms])
+
+        async def work() -> None:
+            await run.run(names)
+
+        if await run_until_signal(work, stop=run.stop):
+            run.summary.is_interrupted = True
+        code = run.summary.exit_code()
+        finished = _stamp()
+        record = RunRecord(
+            started=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            finished=finished,
+            exit_code=int(code),
+            last_complete=finished if code is ExitCode.COMPLETE else None if before is None else before.last_complete,
+            counts=dict(run.summary.counts),
+            storage_check=storage_check,
+        )
+        await _record_run(storage, catalogue, record, wishes, selection, terms, upstream, run.summary)
+    return run.summary
+
+
+async def _record_run(
+    storage: Storage,
+    catalogue: Catalogue,
+    record: RunRecord,
+    wishes: Wishes,
+    selection: Selection,
+    terms: PackageTerms,
+    upstream: Upstream,
+    summary: RunSummary,
+) -> None:
+    about = make_about(
+        software=make_user_agent(None),
+        sources=[source.base for source in upstream.sources],
+        contact=wishes.config.contact,
+        policy=terms.policy,
+        keys=terms.keys,
+        run=record,
+        selection={
+            "names": len(selection.names()),
+            "globs": len(selection.globs()),
+            "deny_rules": len(selection.denied),
+        },
+    )
+    try:
+        await catalogue.write_run(record)
+        await storage.put(layout.MIRROR_KEY, msgspec.json.encode(about), content_type="application/json")
+    except StorageError as error:
+        if summary.fatal is None:
+            raise
+        summary.alarms.append(f"the run could not be recorded: {error}")
+
+
+async def _check_briefly(storage: Storage) -> dict[str, str]:
+    """Ask a new storage once what it enforces, and record it; `store-check` explains each line."""
+    report = await check_storage(storage, short=True)
+    return {str(finding.capability): str(finding.outcome) for finding in report.findings}
+
+
+def _packages(
+    wishes: Wishes, storage: Storage, upstream: Upstream, terms: PackageTerms, progress: Progress
+) -> PackageSync:
+    limits = wishes.config.limits
+    catalogue = Catalogue(storage)
+    tarballs = Tarballs(
+        storage=storage,
+        catalogue=catalogue,
+        sources=upstream.sources,
+        options=TarballOptions(
+            concurrency=limits.concurrency,
+            size_limit=limits.tarball_max,
+            memory=limits.spool_memory,
+            spool_directory=wishes.config.spool_directory,
+        ),
+        progress=progress,
+    )
+    return PackageSync(
+        storage=storage,
+        catalogue=catalogue,
+        authority=upstream.authority,
+        tarballs=tarballs,
+        terms=terms,
+        now=now,
+    )
+
+
+async def run_audit(wishes: Wishes, progress: Progress, *, sample: int | None, is_repair: bool) -> AuditSummary:
+    """Re-read what is stored; repair it where asked to."""
+    async with open_mirror(wishes.config) as storage:
+        names = await _stored_names(Catalogue(storage), sample)
+        progress.started(len(names))
+        audit = await _audit(wishes, storage, names, progress)
+        summary = AuditSummary(audit.counts, audit.findings, is_repair=is_repair)
+        if is_repair and audit.findings:
+            async with open_upstream(wishes) as upstream:
+                await _repair(wishes, storage, upstream, summary)
+    return summary
+
+
+async def _stored_names(catalogue: Catalogue, sample: int | None) -> list[PackageName]:
+    """Return the recorded packages, or a uniform random sample of them (reservoir sampling: one pass, N names held)."""
+    chosen: list[str] = []
+    seen = 0
+    after: str | None = ""
+    while after is not None:
+        keys, after = await catalogue.record_page(after=after)
+        for key in keys:
+            seen += 1
+            if sample is None or len(chosen) < sample:
+                chosen.append(key)
+            elif (place := random.randrange(seen)) < sample:  # noqa: S311 - nobody gains by guessing an audit's sample
+                chosen[place] = key
+    names: list[PackageName] = []
+    for key in chosen:
+        name = layout.name_of_record_key(key, prefix=layout.RECORD_PREFIX)
+        if name is None:
+            record = await catalogue.read_record_key(key)
+            name = None if record is None else record.name
+        if name is not None:
+            names.append(PackageName(name))
+    return names
+
+
+async def _audit(wishes: Wishes, storage: Storage, names: Sequence[PackageName], progress: Progress) -> Audit:
+    audit = Audit(
+        storage=storage,
+        catalogue=Catalogue(storage),
+        keys=await read_keys(storage),
+        policy=wishes.config.signatures,
+        concurrency=AUDIT_CONCURRENCY,
+        progress=progress,
+    )
+    await audit.run(names)
+    return audit
+
+
+async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary: AuditSummary) -> None:
+    keys, _ = await refresh_keys(storage, upstream, wishes.config.signatures)
+    terms = wishes.terms(wishes.selection(), keys)
+    packages = _packages(wishes, storage, upstream, terms, SilentProgress())
+    wrong: dict[PackageName, set[Version]] = {}
+    for finding in summary.findings:
+        versions = wrong.setdefault(PackageName(finding.name), set())
+        if finding.version is not None and finding.kind in {FindingKind.WRONG_BYTES, FindingKind.MISSING_TARBALL}:
+            versions.add(Version(finding.version))
+    for name, versions in wrong.items():
+        try:
+            result = await packages.run(name, is_forced=True, replace_bytes=frozenset(versions))
+            again = await _audit(wishes, storage, [name], SilentProgress())
+        except MirrorWitnessError as error:
+            summary.unrepaired[name] = str(error)
+            continue
+        problem = result.problem() if result.status is Status.DIVERGED else None
+        if again.findings or problem is not None:
+            summary.unrepaired[name] = problem or again.findings[0].reason
+        else:
+            summary.repaired.append(name)
+
+
+async def read_status(wishes: Wishes) -> MirrorStatus:
+    """Read what the mirror says of itself."""
+    async with open_mirror(wishes.config) as storage:
+        catalogue = Catalogue(storage)
+        shown: list[Unfinished] = []
+        total = 0
+        after: str | None = ""
+        while after is not None:
+            notes, after = await catalogue.unfinished_page(after=after)
+            total += len(notes)
+            shown.extend(notes[: UNFINISHED_SHOWN - len(shown)])
+        run = await catalogue.read_run()
+    return MirrorStatus(wishes.config.storage or "", run, tuple(shown), total)
+
+
+async def serve_mirror(wishes: Wishes, *, listen: str | None, ready: Callable[[str], None]) -> None:
+    """Serve the mirror until a signal arrives."""
+    config = wishes.config
+    host, port = parse_listen(listen or config.serve.listen)
+    options = ServeOptions(
+        public_url=config.public_url,
+        trust_forwarded=config.serve.trust_forwarded,
+        packument_max_age=int(config.serve.packument_max_age),
+        cache_bytes=config.serve.cache_memory,
+        fresh_seconds=config.serve.fresh_for,
+    )
+    shutdown = trio.Event()
+    async with open_mirror(config) as storage:
+        app = make_app(storage=storage, options=options)
+
+        async def work() -> None:
+            async with trio.open_nursery() as nursery:
+                start = partial(serve_app, app, host=host, port=port, shutdown=shutdown)
+                bound_host, bound_port = await nursery.start(start)
+                ready(f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}")
+
+        await run_until_signal(work, stop=shutdown.set)
+
+
+def _stamp() -> str:
+    return now().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,194 @@
+"""Open what a command works with: the storage, the registries, the keys. The composition root's first half.
+
+Rules:
+
+- Components get values and collaborators here; none of them knows `mirrorwitness.config` (STYLE 38).
+- One `HostGate` for all registries of a process, so that hosts they share are paused and bounded together (P9).
+- Signing keys only ever accumulate: the stored set and the registry's are merged, and a registry that shows other
+  bytes under a known keyid stops the command (`SignatureError`). An unreachable keys endpoint changes nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from mirrorwitness.errors import ConfigurationError, ObjectMissingError, UpstreamError
+from mirrorwitness.fetch import Backoff, FetchOptions, HostGate, Patience, make_user_agent, open_fetcher
+from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.package import PackageTerms
+from mirrorwitness.mirror.select import expand, make_selection
+from mirrorwitness.npm.registry import Registry, RegistryOptions
+from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy, format_keys, parse_keys
+from mirrorwitness.storage.address import open_storage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from mirrorwitness.config import Config
+    from mirrorwitness.mirror.select import Rule, Selection
+    from mirrorwitness.npm.names import PackageName
+    from mirrorwitness.storage import Storage
+
+__all__ = ["Upstream", "Wishes", "now", "open_mirror", "open_upstream", "read_keys", "refresh_keys"]
+
+KEYS_LIMIT: Final = 1024 * 1024
+"""Bytes of the stored keys document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the operator asks a command for, read and checked.
+
+    Attributes:
+        config: the merged configuration.
+        rules: what is selected; empty where the command selects nothing.
+        names: the names that globs choose from; None where no list was given.
+        skipped: lockfile entries that no registry has, as sentences.
+        tokens: registry URL → access token.
+    """
+
+    config: Config
+    rules: tuple[Rule, ...] = ()
+    names: tuple[PackageName, ...] | None = None
+    skipped: tuple[str, ...] = ()
+    tokens: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+
+    def selection(self) -> Selection:
+        """Return the selection.
+
+        Raises:
+            SelectionError: it is empty or contradicts itself.
+        """
+        return make_selection(self.rules, self.config.denied)
+
+    def packages(self, selection: Selection) -> tuple[PackageName, ...]:
+        """Return the concrete packages of the selection.
+
+        Raises:
+            SelectionError: a glob has nothing to choose from.
+        """
+        return expand(selection, self.names)
+
+    def terms(self, selection: Selection, keys: KeyRing) -> PackageTerms:
+        """Return what every package is judged by."""
+        config = self.config
+        base = config.public_url or layout.STORED_BASE
+        return PackageTerms(selection=selection, keys=keys, policy=config.signatures, public_base=base)
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The registries of a run.
+
+    Attributes:
+        sources: the authority first.
+    """
+
+    sources: tuple[Registry, ...]
+
+    @property
+    def authority(self) -> Registry:
+        """The registry that metadata comes from."""
+        return self.sources[0]
+
+
+def now() -> datetime:
+    """Return the time, in UTC. The one clock that commands hand to components."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_mirror(config: Config) -> AsyncGenerator[Storage, None]:
+    """Open the configured storage.
+
+    Raises:
+        ConfigurationError: none is configured, or its address is wrong.
+        StorageError: it cannot be opened.
+    """
+    if config.storage is None:
+        raise ConfigurationError(
+            "no storage: give --storage file:DIR or s3://BUCKET/PREFIX?endpoint=URL, or write one with"
+            " `mirrorwitness init`"
+        )
+    async with open_storage(config.storage) as storage:
+        yield storage
+
+
+@asynccontextmanager
+async def open_upstream(wishes: Wishes) -> AsyncGenerator[Upstream, None]:
+    """Open the configured registries over one set of connections."""
+    limits = wishes.config.limits
+    options = FetchOptions(
+        patience=Patience(
+            connect=limits.connect_timeout,
+            head=limits.head_timeout,
+            grace=limits.body_grace,
+            min_rate=limits.min_rate,
+        ),
+        max_connections=limits.connections,
+        user_agent=make_user_agent(wishes.config.contact),
+    )
+    gate = HostGate(max_in_flight=limits.connections, max_rate=limits.requests_per_second or None)
+    async with open_fetcher(options) as fetcher:
+        yield Upstream(
+            tuple(
+                Registry(
+                    base=registry.url,
+                    fetcher=fetcher,
+                    gate=gate,
+                    options=RegistryOptions(
+                        token=wishes.tokens.get(registry.url),
+                        allowed_hosts=registry.tarball_hosts,
+                        tries=Backoff(attempts=limits.retries + 1),
+                        max_pause=limits.retry_after_max,
+                        max_packument_bytes=limits.packument_max,
+                        max_tarball_bytes=limits.tarball_max,
+                    ),
+                )
+                for registry in wishes.config.registries
+            )
+        )
+
+
+async def read_keys(storage: Storage) -> KeyRing:
+    """Return the signing keys that the mirror holds."""
+    try:
+        body, _ = await storage.read(layout.KEYS_KEY, limit=KEYS_LIMIT)
+    except ObjectMissingError:
+        return KeyRing()
+    return parse_keys(body)
+
+
+async def refresh_keys(
+    storage: Storage | None, upstream: Upstream, policy: SignaturePolicy
+) -> tuple[KeyRing, list[str]]:
+    """Merge the registry's signing keys into the stored ones (research/B 7 row 13).
+
+    Args:
+        storage: the mirror; None for a plan without one.
+        upstream: the registries; the authority is asked.
+        policy: with ``off`` nothing is asked.
+
+    Returns:
+        The keys, and sentences for the operator.
+
+    Raises:
+        SignatureError: the registry shows other bytes under a known keyid.
+    """
+    stored = KeyRing() if storage is None else await read_keys(storage)
+    if policy is SignaturePolicy.OFF:
+        return stored, []
+    try:
+        body = await upstream.authority.keys()
+        found = KeyRing() if body is None else parse_keys(body)
+    except UpstreamError as error:
+        return stored, [
+            f"the registry's signing keys could not be read, the {len(stored.keys)} known ones are used: {error}"
+        ]
+    merged = stored.merge(found)
+    if storage is not None and merged != stored:
+        await storage.put(layout.KEYS_KEY, format_keys(merged), content_type="application/json")
+    return merged, []
