@@ -226,7 +226,9 @@ class S3Client:
         url = self._url(request)
         if self._not_before > trio.current_time():
             await trio.sleep_until(self._not_before)
-        headers = await self.signer.sign(request.method, url, request.headers, payload_hash=request.payload_hash)
+        if self.signer.is_stale:
+            await self.signer.freshen()
+        headers = self.signer.sign(request.method, url, request.headers, payload_hash=request.payload_hash)
         thrown: BaseException | None = None
         try:
             async with self._fetcher.request(request.method, url, headers=headers, body=request.body) as response:

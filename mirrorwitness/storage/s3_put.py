@@ -124,11 +124,11 @@ class Putter:
             raise StorageRefusedError(f"{name} has {size:,} bytes; one PUT takes at most {MAX_PUT_BYTES:,}")
         put = _Put(name, key, body, size, sha256, content_type, if_absent, if_match, secrets.token_hex(16))
         answer = await self._send(put)
-        if answer is not None:
+        if answer is not None and answer.headers.get(_CHECKSUM) != encode_sha256(sha256):
             await self._verify(put, answer)
-        if answer is None or not answer.headers.get("etag"):
+        if answer is None or not _etag(answer):
             answer = await self._head(put)
-        return ObjectInfo(name, size, answer.headers.get("etag", "").strip('"'))
+        return ObjectInfo(name, size, _etag(answer))
 
     async def _send(self, put: _Put) -> Answer | None:
         """Send until it is written; None where an earlier try turns out to have written it."""
@@ -147,61 +147,52 @@ class Putter:
             if not put.is_refused_by(answer):
                 is_unknown = is_unknown or answer.status >= 500  # noqa: PLR2004 - a fault, at any point of its work
                 await retries.after_answer(answer)
-            elif is_unknown or put.if_match is None or not quoted:
-                await self._settle(put, is_unknown=is_unknown)
+            elif await self._is_ours(put, quoted=quoted, is_unknown=is_unknown):
                 return None
             else:
                 quoted = False
-                await self._check_quirk(put)
 
-    async def _settle(self, put: _Put, *, is_unknown: bool) -> None:
-        """Return where a refused put was written by an earlier try of ours, and raise what it is otherwise."""
-        if not is_unknown:
+    async def _is_ours(self, put: _Put, *, quoted: bool, is_unknown: bool) -> bool:
+        """Find out why a condition failed: True where an earlier try of ours had won, False where quotes are at fault.
+
+        Raises:
+            PreconditionFailedError: somebody else was first.
+            StorageUnavailableError: nobody can say; see the module's rules.
+        """
+        may_be_quirk = quoted and put.if_match is not None
+        if not is_unknown and not may_be_quirk:
             raise PreconditionFailedError(f"{put.name}: somebody else was first")
         found = await self._head(put)
-        token = found.headers.get(_TOKEN)
-        is_ours = found.status == HTTPStatus.OK and (
-            token == put.token or (token is None and await self._is_stored(put, found))
-        )
-        if is_ours:
-            return
-        if put.if_match is not None:
+        if is_unknown and found.status == HTTPStatus.OK:
+            token = found.headers.get(_TOKEN)
+            if token == put.token or (token is None and await self._is_stored(put, found)):
+                return True
+        etag = _etag(found)
+        if may_be_quirk and etag == put.if_match:
+            return False
+        if is_unknown and put.if_match is not None:
             raise StorageUnavailableError(
                 f"{put.name}: an earlier try had no answer, and the object is another now; ours may have been replaced"
             )
-        raise PreconditionFailedError(f"{put.name}: somebody else was first; an earlier try of ours had no answer")
-
-    async def _check_quirk(self, put: _Put) -> None:
-        """Return where a service refused an ETag that the object does have: it wants it without quotes."""
-        found = await self._head(put)
-        if found.status != HTTPStatus.OK:
-            raise PreconditionFailedError(f"{put.name} should have etag {put.if_match}, and is not there")
-        if found.headers.get("etag", "").strip('"') != put.if_match:
-            raise PreconditionFailedError(
-                f"{put.name} should have etag {put.if_match}, has {found.headers.get('etag')}"
-            )
+        expected = put.if_match or "no object"
+        raise PreconditionFailedError(f"{put.name} should have etag {expected}, has {etag or 'no object'}")
 
     async def _verify(self, put: _Put, answer: Answer) -> None:
-        """Make sure that what the service holds is what was given."""
-        echoed = answer.headers.get(_CHECKSUM)
-        if echoed == encode_sha256(put.sha256) or await self._is_stored(put, answer):
+        """Make sure that the service holds what was given, where it did not echo the checksum."""
+        if await self._is_stored(put, answer):
             return
-        written = answer.headers.get("etag")
-        async with self._client.stream(S3Request("GET", put.key), accept=frozenset({200, 404})) as response:
-            found = response.headers.get("etag")
-        if written != found or response.status != HTTPStatus.OK:
+        if _etag(await self._head(put)) != _etag(answer):
             raise StorageUnavailableError(f"{put.name} was replaced by somebody else before it could be verified")
         if put.if_match is None:
-            await self._client.ask(S3Request("DELETE", put.key), accept=frozenset({200, 204, 404}))
+            await self._client.ask(S3Request("DELETE", put.key), accept=frozenset({200, 202, 204, 404}))
         raise StorageError(
-            f"{put.name}: the service stored other bytes than were sent: expected SHA-256 {put.sha256}, "
-            f"it says {echoed or 'nothing'}" + ("; removed again" if put.if_match is None else "")
+            f"{put.name}: the service stored other bytes than were sent: expected SHA-256 {encode_sha256(put.sha256)}, "
+            f"it says {answer.headers.get(_CHECKSUM, 'nothing')}" + ("; removed again" if put.if_match is None else "")
         )
 
     async def _is_stored(self, put: _Put, found: Answer) -> bool:
         """Tell whether the object is what was given: by its ETag where that is an MD5, else by reading it back."""
-        etag = found.headers.get("etag", "").strip('"')
-        if etag and etag == await _hash_body(put.body, "md5"):
+        if _etag(found) == await _hash_body(put.body, "md5"):
             return True
         digest = hashlib.sha256()
         async with self._client.stream(S3Request("GET", put.key), accept=frozenset({200, 404})) as response:
@@ -218,6 +209,10 @@ class Putter:
         return await self._client.ask(S3Request("HEAD", put.key), accept=frozenset({200, 404}))
 
 
+def _etag(answer: Answer) -> str:
+    return answer.headers.get("etag", "").strip('"') if answer.status in _WRITTEN else ""
+
+
 async def _measure(body: Body) -> tuple[int, str]:
     if isinstance(body, bytes):
         return len(body), await _hash_body(body, "sha256")
@@ -230,6 +225,7 @@ async def _measure(body: Body) -> tuple[int, str]:
 
 async def _hash_body(body: Body, algorithm: str) -> str:
     if isinstance(body, bytes) and len(body) <= _INLINE_HASH_BYTES:
+        await trio.lowlevel.checkpoint()
         return hashlib.new(algorithm, body, usedforsecurity=False).hexdigest()
     return await trio.to_thread.run_sync(_hash_blocking, body, algorithm)
 

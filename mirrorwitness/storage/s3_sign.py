@@ -25,6 +25,7 @@ from mirrorwitness.errors import ConfigurationError, StorageRefusedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from botocore.compat import HTTPHeaders
     from botocore.credentials import Credentials, ReadOnlyCredentials
 
 __all__ = ["DEFAULT_REGION", "Signer", "find_endpoint", "load_session", "make_bucket_url"]
@@ -38,8 +39,16 @@ class _HashedAuth(S3SigV4Auth):
 
     payload_hash = ""
 
+    _signed: HTTPHeaders | None = None
+
     def payload(self, request: AWSRequest) -> str:  # noqa: ARG002 - botocore's signature
         return self.payload_hash
+
+    def headers_to_sign(self, request: AWSRequest) -> HTTPHeaders:
+        # botocore asks twice for the same; it is a tenth of the cost of a small put.
+        if self._signed is None:
+            self._signed = super().headers_to_sign(request)
+        return self._signed
 
 
 def load_session(profile: str | None) -> tuple[boto3.Session, Credentials]:
@@ -114,24 +123,35 @@ class Signer:
         """Whether the credentials carry a session token, which expires."""
         return self._frozen is not None and self._frozen.token is not None
 
-    async def sign(self, method: str, url: str, headers: Mapping[str, str], *, payload_hash: str) -> dict[str, str]:
-        """Return the headers with those that authenticate the request.
+    @property
+    def is_stale(self) -> bool:
+        """Whether `freshen` has something to do before the next `sign`."""
+        if self._frozen is None:
+            return True
+        return isinstance(self._credentials, RefreshableCredentials) and self._credentials.refresh_needed()
+
+    async def freshen(self) -> None:
+        """Get credentials that hold for the next minutes; a source may be asked.
+
+        Raises:
+            StorageRefusedError: the credentials expired and could not be renewed.
+        """
+        try:
+            self._frozen = await trio.to_thread.run_sync(self._credentials.get_frozen_credentials)
+        except BotoCoreError as error:
+            raise StorageRefusedError(f"cannot renew the S3 credentials: {error}") from error
+
+    def sign(self, method: str, url: str, headers: Mapping[str, str], *, payload_hash: str) -> dict[str, str]:
+        """Return the headers with those that authenticate the request, signed with what `freshen` got.
 
         Args:
             method: the request's method.
             url: its URL, path and query percent-encoded as they are sent.
             headers: the headers to sign; Host is added by botocore, Content-Length is not signed.
             payload_hash: the SHA-256 of the body in hexadecimal.
-
-        Raises:
-            StorageRefusedError: the credentials expired and could not be renewed.
         """
-        frozen = self._frozen
-        if frozen is None or isinstance(self._credentials, RefreshableCredentials):
-            frozen = await self._freeze()
-        # botocore signs what is in the request; nothing is signed that is not also sent.
         request = AWSRequest(method=method, url=url, headers=dict(headers))
-        auth = _HashedAuth(frozen, "s3", self._region)
+        auth = _HashedAuth(self._frozen, "s3", self._region)
         auth.payload_hash = payload_hash
         auth.add_auth(request)
         return dict(request.headers.items())
@@ -148,15 +168,3 @@ class Signer:
                 _, self._credentials = await trio.to_thread.run_sync(load_session, self._profile)
                 self._frozen = None
                 self.generation += 1
-
-    async def _freeze(self) -> ReadOnlyCredentials:
-        credentials = self._credentials
-        if self._frozen is not None and not (
-            isinstance(credentials, RefreshableCredentials) and credentials.refresh_needed()
-        ):
-            return self._frozen
-        try:
-            self._frozen = await trio.to_thread.run_sync(credentials.get_frozen_credentials)
-        except BotoCoreError as error:
-            raise StorageRefusedError(f"cannot renew the S3 credentials: {error}") from error
-        return self._frozen

@@ -78,6 +78,7 @@ async def _stream(opened: AbstractAsyncContextManager[ObjectReader]) -> bytes:
 
 
 async def _all(storage: Storage, prefix: str, limit: int) -> list[str]:
+    await trio.lowlevel.checkpoint()
     keys: list[str] = []
     after: str | None = ""
     while after is not None:
@@ -301,6 +302,7 @@ async def test_race_if_absent(storage: Storage, request: pytest.FixtureRequest) 
         outcomes: dict[bytes, str] = {}
 
         async def write(body: bytes, key: str = key, outcomes: dict[bytes, str] = outcomes) -> None:
+            await trio.lowlevel.checkpoint()
             try:
                 await storage.put(key, body, if_absent=True)
                 outcomes[body] = "won"
@@ -363,4 +365,5 @@ async def test_every_method_is_a_checkpoint(storage: Storage) -> None:
 
 
 async def test_repr_names_the_place(storage: Storage) -> None:
+    await trio.lowlevel.checkpoint()
     assert "Storage" in repr(storage)
