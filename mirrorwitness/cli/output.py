@@ -70,7 +70,14 @@ def print_table(
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    _console().print(table)
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.is_terminal:
+        console.print(table)
+        return
+    console.width = _WIDE
+    with console.capture() as capture:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().rstrip().splitlines()))
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -89,10 +96,3 @@ def warn(text: str) -> None:
 def hint(text: str) -> None:
     """Tell a person what to do next."""
     click.echo(text, err=True)
-
-
-def _console() -> Console:
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
-    if not console.is_terminal:
-        console.width = _WIDE
-    return console

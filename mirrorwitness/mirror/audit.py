@@ -102,6 +102,7 @@ class Audit:
     progress: Progress
     findings: list[Finding] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    _first: dict[str, Finding] = field(default_factory=dict[str, Finding])
 
     def __repr__(self) -> str:
         return f"<Audit {self.counts['packages']} packages, {self.counts['findings']} findings>"
@@ -114,9 +115,17 @@ class Audit:
             for _ in range(self.concurrency):
                 nursery.start_soon(self._work, work, limiter)
 
-    async def check_package(self, name: PackageName, limiter: trio.CapacityLimiter) -> None:
-        """Check one package completely."""
+    async def check_package(self, name: PackageName, limiter: trio.CapacityLimiter) -> Finding | None:
+        """Check one package completely.
+
+        Returns:
+            Its first finding; None where all is well. `findings` has all of them.
+        """
         self.counts["packages"] += 1
+        await self._check_all(name, limiter)
+        return self._first.pop(name, None)
+
+    async def _check_all(self, name: PackageName, limiter: trio.CapacityLimiter) -> None:
         record = await self.catalogue.read_record(name)
         packument = await self._check_documents(name, record)
         if packument is None:
@@ -129,10 +138,8 @@ class Audit:
 
     async def _work(self, work: Iterator[PackageName], limiter: trio.CapacityLimiter) -> None:
         for name in work:
-            before = self.counts["findings"]
-            await self.check_package(name, limiter)
-            found = self.counts["findings"] - before
-            self.progress.package_finished(name, problem=f"{found} findings" if found else None)
+            first = await self.check_package(name, limiter)
+            self.progress.package_finished(name, problem=None if first is None else f"{first.kind}: {first.reason}")
 
     async def _check_documents(self, name: PackageName, record: PackageRecord | None) -> Packument | None:
         key = layout.packument_key(name)
@@ -234,5 +241,7 @@ class Audit:
     def _find(self, kind: FindingKind, name: PackageName, version: Version | None, key: str, reason: str) -> None:
         self.counts["findings"] += 1
         self.counts[f"findings_{kind}"] += 1
+        finding = Finding(kind, name, version, key, reason)
+        self._first.setdefault(name, finding)
         if len(self.findings) < FINDINGS_KEPT:
-            self.findings.append(Finding(kind, name, version, key, reason))
+            self.findings.append(finding)
