@@ -117,6 +117,8 @@ class _Connection:
         self._connections = connections
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         self._head: h11.Response | None = None
+        # h11 forgets this with the first byte of an answer.
+        self._is_waiting_for_100 = False
         # Asked once per connection: each of these is a system call.
         self._client: tuple[str, int] = stream.socket.getpeername()[:2]
         self._server: tuple[str, int] = stream.socket.getsockname()[:2]
@@ -130,6 +132,7 @@ class _Connection:
             return False
         if not isinstance(event, h11.Request):
             return False
+        self._is_waiting_for_100 = self._http.they_are_waiting_for_100_continue
         try:
             await self._app(self._make_scope(event), self.receive, self.send)
         except ClientGoneError:
@@ -144,7 +147,8 @@ class _Connection:
         """Give the application the next piece of the request's body."""
         if self._http.their_state is not h11.SEND_BODY:
             return {"type": "http.disconnect"}
-        if self._http.they_are_waiting_for_100_continue:
+        if self._is_waiting_for_100:
+            self._is_waiting_for_100 = False
             reply = h11.InformationalResponse(status_code=100, headers=[])
             await self._send_all(self._http.send(reply) or b"")
         event = await self._next_event()
@@ -198,7 +202,7 @@ class _Connection:
     async def _finish(self) -> bool:
         if self._http.our_state is not h11.DONE:
             return False
-        if self._http.their_state is h11.SEND_BODY and not self._http.they_are_waiting_for_100_continue:
+        if self._http.their_state is h11.SEND_BODY and not self._is_waiting_for_100:
             await self._drain_body()
         if self._http.their_state is not h11.DONE:
             return False

@@ -1,4 +1,7 @@
-"""When the storage fails, a document is damaged, clients crowd or leave: what is answered, and how often work is done."""
+"""When the storage fails, a document is damaged, clients crowd or leave: what is answered, and how often work is done.
+
+All of it without a clock that runs, and without a storage that is real.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,7 @@ async def test_storage_that_hangs_is_not_ready(autojump_clock: trio.testing.Mock
 
     class Hanging(MemoryStorage):
         async def stat(self, key: str) -> ObjectInfo | None:
+            assert key == "about/mirror.json"
             await trio.sleep_forever()
 
     client = make_client(Hanging())
@@ -97,7 +101,7 @@ async def test_bug_in_a_handler_is_500_without_details(caplog: pytest.LogCapture
 
 
 @pytest.mark.parametrize("large", [False, True])
-async def test_hundred_requests_render_once(large: bool) -> None:
+async def test_hundred_requests_render_once(*, large: bool) -> None:
     """P10: whoever comes while a document is in work waits for it."""
     storage = MemoryStorage(_objects(readme="x" * (LARGE_BYTES if large else 1)))
     client = make_client(storage)
@@ -249,7 +253,7 @@ async def test_rendering_that_ends_up_without_the_version_is_404() -> None:
 
 async def test_public_url_is_checked_at_the_start() -> None:
     """A server with a public URL that is none does not start."""
-    with pytest.raises(ConfigurationError, match="public URL 'mirror.example'"):
+    with pytest.raises(ConfigurationError, match=r"public URL 'mirror\.example'"):
         make_app(storage=MemoryStorage(), options=ServeOptions(public_url="mirror.example"))
 
 

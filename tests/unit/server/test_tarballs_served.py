@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from tests.fakes.storage import MemoryStorage
 from tests.unit.server.mirror_builder import make_client, make_document, make_manifest, store, store_package
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator
 
     from mirrorwitness.storage import ObjectReader
 
@@ -196,5 +197,7 @@ def test_index_says_its_size() -> None:
 class _Truncating(MemoryStorage):
     """A storage whose streams end after their first piece."""
 
-    def open(self, key: str, *, start: int = 0, length: int | None = None) -> AbstractAsyncContextManager[ObjectReader]:
-        return super().open(key, start=start, length=4096)
+    @asynccontextmanager
+    async def open(self, key: str, *, start: int = 0, length: int | None = None) -> AsyncIterator[ObjectReader]:
+        async with super().open(key, start=start, length=min(length or 4096, 4096)) as reader:
+            yield reader
