@@ -115,7 +115,7 @@ class TestVersions:
         }
 
     def test_a_shrinkwrap_without_lockfile_version_is_version_1(self) -> None:
-        """npm 4's shrinkwraps have no lockfileVersion, and git only in resolved."""
+        """Shrinkwraps of npm 4 have no lockfileVersion, and git only in resolved."""
         body = (DATA / "shrinkwrap-npm4.json").read_bytes()
         lockfile = parse_lockfile(body, path="dir/npm-shrinkwrap.json")
         assert lockfile.format == "npm-shrinkwrap version 1"
@@ -212,8 +212,8 @@ class TestContradictions:
             parse(lock(packages))
         assert str(caught.value) == (
             f"package-lock.json: left@1.0.0 stands with two integrities: {sri('a')} at node_modules/left (line 4), and "
-            f"{sri('b')} at node_modules/b/node_modules/left (line 8). One of them was altered: restore the lockfile from "
-            "version control, or write it again with npm"
+            f"{sri('b')} at node_modules/b/node_modules/left (line 8). One of them was altered: restore the lockfile "
+            "from version control, or write it again with npm"
         )
 
     def test_integrities_without_a_common_algorithm_are_joined(self) -> None:
