@@ -36,12 +36,11 @@ from mirrorwitness.npm.json_text import (
     is_object,
     join_members,
     read_string,
-    read_value,
     split_members,
 )
 from mirrorwitness.npm.manifest import Manifest, ManifestText, make_manifest, read_manifest
 from mirrorwitness.npm.names import PackageName, Version
-from mirrorwitness.npm.ranges import is_prerelease, version_order
+from mirrorwitness.npm.ranges import Order, is_prerelease, version_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -196,7 +195,7 @@ def repair_dist_tags(tags: Mapping[str, str], versions: Collection[Version]) -> 
     if not versions:
         return {}
     if kept.get("latest") not in versions:
-        kept["latest"] = max(versions, key=lambda version: (not is_prerelease(version), version_order(version)))
+        kept["latest"] = max(versions, key=_rank)
     return kept
 
 
@@ -234,6 +233,11 @@ def rev_number(rev: str | None) -> int | None:
     return int(found[1]) if found else None
 
 
+def _rank(version: Version) -> tuple[bool, Order]:
+    order = version_order(version)
+    return order[0] == 1 and not is_prerelease(version), order
+
+
 def _read_document(body: bytes, name: PackageName) -> tuple[_Header, dict[Version, Manifest]]:
     try:
         document = _DOCUMENT.decode(body)
@@ -248,8 +252,8 @@ def _read_leniently(body: bytes, name: PackageName) -> tuple[_Header, dict[Versi
     # One version of a shape that nobody expected, or a lone surrogate somewhere: each version is read for itself.
     members = split_members(body)
     header = _Header(*(members.get(key, ABSENT) for key in _Header.__struct_encode_fields__))
-    raw = members.get("versions", Raw(b"{}"))
-    if read_value(raw) is None:
+    raw = members.get("versions", ABSENT)
+    if bytes(memoryview(raw)[:4]) in {b"", b"null"}:
         return header, {}
     return header, {Version(key): read_manifest(key, text, name) for key, text in split_members(raw).items()}
 
