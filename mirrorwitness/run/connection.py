@@ -151,7 +151,10 @@ class _Connection:
             self._is_waiting_for_100 = False
             reply = h11.InformationalResponse(status_code=100, headers=[])
             await self._send_all(self._http.send(reply) or b"")
-        event = await self._next_event()
+        try:
+            event = await self._next_event()
+        except h11.RemoteProtocolError as error:
+            raise ClientGoneError(f"the body is not HTTP/1.1: {error}") from error
         if isinstance(event, h11.Data):
             return {"type": "http.request", "body": bytes(event.data), "more_body": True}
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -222,8 +225,6 @@ class _Connection:
                 left -= len(event.data)
 
     async def _refuse(self, status: int) -> None:
-        if self._http.our_state is not h11.IDLE and self._http.our_state is not h11.SEND_RESPONSE:
-            return
         body = b'{"error": "the request is not HTTP/1.1, or its head is too large"}'
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         self._head = h11.Response(status_code=status, headers=[*headers, (b"connection", b"close")])

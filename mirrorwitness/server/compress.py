@@ -34,5 +34,5 @@ def compress(body: bytes, coding: Coding) -> bytes:
             return _compress_brotli(body, quality=_BROTLI_QUALITY)
         case Coding.ZSTD:
             return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(body)
-        case Coding.IDENTITY:
+        case _:
             return body

@@ -112,7 +112,7 @@ def render_form(packument: Packument, index: Index, *, form: Form, base: str, wa
         case Form.VERSION:
             version = index.resolve(wanted)
             return None if version is None else render_version(packument, version, tarball_url=make_url)
-        case Form.DIST_TAGS:
+        case _:
             return json.dumps(dict(index.tags)).encode()
 
 

@@ -144,7 +144,7 @@ class RegistryServer:
                 await exchange.respond(401, headers, body)
             case Fixed.HEALTH:
                 await answer_health(exchange)
-            case Fixed.READY:
+            case _:
                 await answer_ready(exchange, storage=self._storage)
 
     async def _answer_document(self, route: Route, request: Request, exchange: Exchange) -> None:

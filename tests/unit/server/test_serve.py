@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.run import connection
@@ -158,6 +159,44 @@ async def test_application_can_read_a_body() -> None:
         assert (await stream.receive_some()).endswith(b"ok")
     assert b"".join(message.get("body", b"") for message in seen) == b"body"
     assert [message["type"] for message in seen[-2:]] == ["http.request", "http.disconnect"]
+
+
+async def test_attack_malformed_body_that_is_read_cuts_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """A body that breaks off, or breaks the grammar, is the client's doing and no error of ours."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            await receive()
+
+    head = b"POST / HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with _serving(app) as address:
+        assert await _talk(address, head + b"zz\r\n") == b""
+    assert caplog.records == []
+
+
+async def test_stop_while_an_answer_is_under_way() -> None:
+    """An answer that had begun before the stop is finished; then the connection is closed, without another request."""
+    begun, go_on = trio.Event(), trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        begun.set()
+        await go_on.wait()
+        await send({"type": "http.response.body", "body": b"done"})
+
+    shutdown = trio.Event()
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(partial(serve, app, host="127.0.0.1", port=0, shutdown=shutdown))
+        async with await trio.open_tcp_stream(*address) as stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: m\r\n\r\n" * 2)
+            await begun.wait()
+            shutdown.set()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            go_on.set()
+            answer = b"".join([bytes(piece) async for piece in stream])
+    assert answer.count(b"HTTP/1.1") == 1
+    assert answer.endswith(b"halfdone")
 
 
 @pytest.mark.parametrize("started", [False, True])
