@@ -70,7 +70,7 @@ def fail(error: BaseException, schema: str, *, is_json: bool) -> NoReturn:
 
 
 def _weigh(error: BaseException) -> int:
-    return next((place for place, kind in enumerate(_WEIGHT) if isinstance(error, kind)), len(_WEIGHT))
+    return [isinstance(error, kind) for kind in _WEIGHT].index(True)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -105,10 +105,9 @@ def _print(made: Plan) -> None:
         ("not served", f"{totals['blocked']} versions blocked, {totals['problems']} packages with a problem"),
     ])
     if totals["files_without_size"]:
-        hint(
-            f"upstream gives no size at all for {totals['files_without_size']} files: {format_bytes(BYTES_WITHOUT_HINT)}"
-            " assumed for each; --exact asks for the true ones"
-        )
+        assumed = format_bytes(BYTES_WITHOUT_HINT)
+        count = totals["files_without_size"]
+        hint(f"upstream gives no size at all for {count} files: {assumed} assumed for each; --exact asks for true ones")
 
 
 def _row(package: PackagePlan) -> tuple[str, ...]:

@@ -1,0 +1,58 @@
+"""What holds for every test: loopback only, no settings of the person who runs them, Hypothesis profiles.
+
+Profiles: ``dev`` (default), ``ci`` (the environment's CI is set), ``nightly`` (``make fuzz``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.fakes.thread import serve_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.fakes.thread import ThreadedRegistry
+
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("dev", max_examples=60, deadline=None, suppress_health_check=_SLOW)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+settings.register_profile("nightly", max_examples=5000, deadline=None, suppress_health_check=_SLOW)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+_connect = socket.socket.connect
+
+
+def _guarded(self: socket.socket, address: Any, /) -> None:
+    if self.family in {socket.AF_INET, socket.AF_INET6}:
+        host = str(address[0])
+        try:
+            is_local = host == "localhost" or ipaddress.ip_address(host.partition("%")[0]).is_loopback
+        except ValueError:
+            is_local = False
+        if not is_local:
+            raise OSError(f"a test tried to reach {host}: tests are loopback only")
+    _connect(self, address)
+
+
+@pytest.fixture(autouse=True)
+def _hermetic(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Refuse connections to the outside, and forget the environment of the person who runs the tests."""
+    if "real" not in request.keywords:
+        monkeypatch.setattr(socket.socket, "connect", _guarded)
+    for name in list(os.environ):
+        if name.lower().startswith(("mirrorwitness_", "npm_config_", "aws_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def registry() -> Iterator[ThreadedRegistry]:
+    """Run a registry simulator in a thread of its own, for tests of commands that have their own event loop."""
+    with serve_in_thread() as running:
+        yield running
