@@ -26,9 +26,10 @@ import httpx
 import trio
 
 from mirrorwitness.errors import ConfigurationError, StorageError, UpstreamProtocolError, UpstreamUnreachableError
+from mirrorwitness.fetch.bodies import BodyStream, UploadStream
 from mirrorwitness.fetch.deadline import SECONDS, Deadline, Patience
 from mirrorwitness.fetch.failures import CAUGHT, make_failure, shorten_url
-from mirrorwitness.fetch.transport import BodyStream, StackTransport, TransportStatistics, UploadStream, make_context
+from mirrorwitness.fetch.transport import StackTransport, TransportStatistics, make_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping

@@ -29,23 +29,26 @@ import httpx
 import trio
 
 from mirrorwitness.fetch.addresses import is_public_address
-from mirrorwitness.fetch.connection import BODY_BYTES, RECEIVE_BYTES, Connection, CutShortError, open_connection
+from mirrorwitness.fetch.bodies import BodyStream, UploadStream
+from mirrorwitness.fetch.connection import Connection, CutShortError, open_connection
 from mirrorwitness.fetch.deadline import Deadline, Patience
 from mirrorwitness.fetch.head import BadResponseError, ResponseParser
+from mirrorwitness.fetch.pool import OriginPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable
     from typing import TypeAlias
 
     from mirrorwitness.fetch.connection import RequestBody
 
     Connect: TypeAlias = Callable[[str, int, ssl.SSLContext | None], Awaitable[Connection]]
 
-__all__ = ["BodyStream", "PrivateAddressError", "StackTransport", "TransportStatistics", "UploadStream", "make_context"]
+__all__ = ["PrivateAddressError", "StackTransport", "TransportStatistics", "make_context"]
 
 MAX_ORIGINS: Final = 64
 """Origins whose idle connections are kept; a registry and its CDNs are fewer than ten."""
+
+MAX_PORT: Final = 65_535
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -82,167 +85,6 @@ class TransportStatistics:
     repeated: int
 
 
-class UploadStream(httpx.AsyncByteStream):
-    """A request body: bytes, or the path of a file that is read while it is sent."""
-
-    __slots__ = ("body",)
-
-    def __init__(self, body: RequestBody) -> None:
-        self.body = body
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give the pieces, for transports other than ours (a proxy)."""
-        return _Pieces(self.body)
-
-
-class _Pieces:
-    """Iterates a request body; a file is open only while a piece is read, so that nothing is left to close."""
-
-    __slots__ = ("_body", "_offset")
-
-    def __init__(self, body: RequestBody) -> None:
-        self._body = body
-        self._offset = 0
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if isinstance(self._body, bytes):
-            piece, self._body = self._body, None
-        elif self._body is None:
-            piece = b""
-        else:
-            piece = await trio.to_thread.run_sync(_read_at, self._body, self._offset)
-        self._offset += len(piece)
-        if not piece:
-            raise StopAsyncIteration
-        return piece
-
-
-class _Origin:
-    """The connections to one scheme, host and port."""
-
-    __slots__ = ("host", "idle", "port", "scheme", "slots", "total")
-
-    def __init__(self, scheme: str, host: str, port: int, total: int) -> None:
-        self.scheme = scheme
-        self.host = host
-        self.port = port
-        self.idle: list[Connection] = []
-        self.total = total
-        self.slots = trio.Semaphore(total, max_value=total)
-
-    @property
-    def in_use(self) -> int:
-        return self.total - self.slots.value
-
-    @property
-    def waiting(self) -> int:
-        return self.slots.statistics().tasks_waiting
-
-    def close_idle(self) -> None:
-        while self.idle:
-            self.idle.pop().close()
-
-
-class BodyStream(httpx.AsyncByteStream):
-    """The body of one response; gives its connection back as soon as the last byte is here."""
-
-    __slots__ = ("_connection", "_deadline", "_origin", "_parser", "_transport")
-
-    def __init__(
-        self,
-        transport: StackTransport,
-        origin: _Origin,
-        connection: Connection,
-        parser: ResponseParser,
-        deadline: Deadline,
-    ) -> None:
-        self._transport = transport
-        self._origin = origin
-        self._connection: Connection | None = connection
-        self._parser = parser
-        self._deadline = deadline
-        deadline.expect_body(parser.length)
-        if parser.complete:
-            self._finish(reusable=parser.keep_alive)
-
-    async def receive_some(self) -> bytes:
-        """Return the next piece of the body, ``b""`` at its end.
-
-        Raises:
-            httpx.ReadError: the body was cut short.
-            httpx.RemoteProtocolError: the chunked framing is broken.
-        """
-        data = self._parser.take()
-        if data or self._connection is None:
-            return data
-        self._deadline.start_read()
-        try:
-            data = await self._receive(self._connection)
-        except BadResponseError as error:
-            self._finish(reusable=False)
-            raise httpx.RemoteProtocolError(str(error)) from error
-        except CutShortError as error:
-            self._finish(reusable=False)
-            raise httpx.ReadError(str(error)) from error
-        except BaseException:
-            self._finish(reusable=False)
-            raise
-        self._deadline.stop_read(len(data))
-        return data
-
-    async def _receive(self, connection: Connection) -> bytes:
-        parser = self._parser
-        if parser.chunked:
-            return await self._receive_chunks(connection)
-        if parser.length is None:
-            data = await connection.receive_or_end(BODY_BYTES)
-            if not data:
-                self._finish(reusable=False)
-            return data
-        # Never ask for more than the body has: what follows it would belong to nobody.
-        data = await connection.receive(min(BODY_BYTES, parser.remaining))
-        parser.remaining -= len(data)
-        if parser.remaining == 0:
-            self._finish(reusable=parser.keep_alive)
-        return data
-
-    async def _receive_chunks(self, connection: Connection) -> bytes:
-        parser = self._parser
-        while not parser.complete:
-            if parser.feed(await connection.receive(RECEIVE_BYTES)):
-                self._finish(reusable=parser.keep_alive)
-            if data := parser.take():
-                return data
-        return b""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give the pieces."""
-        return self
-
-    async def __anext__(self) -> bytes:
-        data = await self.receive_some()
-        if not data:
-            raise StopAsyncIteration
-        return data
-
-    def close(self) -> None:
-        """End the exchange; a body that was not read to its end costs the connection."""
-        self._finish(reusable=False)
-
-    async def aclose(self) -> None:
-        """Do what `close` does; never waits."""
-        self.close()
-
-    def _finish(self, *, reusable: bool) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._transport.give_back(self._origin, connection, reusable=reusable)
-
-
 class StackTransport(httpx.AsyncBaseTransport):
     """A stack of connections for each origin. The module docstring says what it promises."""
 
@@ -258,7 +100,7 @@ class StackTransport(httpx.AsyncBaseTransport):
         self._max_idle = max_idle
         self._context = context
         self._connect = connect
-        self._origins: OrderedDict[tuple[str, str, int], _Origin] = OrderedDict()
+        self._origins: OrderedDict[tuple[str, str, int], OriginPool] = OrderedDict()
         self._closed = False
         self._opened = 0
         self._reused = 0
@@ -303,29 +145,20 @@ class StackTransport(httpx.AsyncBaseTransport):
         except BaseException:
             origin.slots.release()
             raise
-        stream = BodyStream(self, origin, connection, parser, deadline)
+        stream = BodyStream(origin, connection, parser, deadline)
         return httpx.Response(parser.status, headers=parser.headers, stream=stream)
 
     async def aclose(self) -> None:
         """Close every idle connection; one in an exchange is closed when that ends. Never waits."""
         self._closed = True
         for origin in self._origins.values():
-            origin.close_idle()
-
-    def give_back(self, origin: _Origin, connection: Connection, *, reusable: bool) -> None:
-        """End an exchange: the connection goes on the stack or is closed, and the next in line gets the slot."""
-        if reusable and not self._closed:
-            connection.idle_since = trio.current_time()
-            origin.idle.append(connection)
-        else:
-            connection.close()
-        origin.slots.release()
+            origin.close()
 
     async def _exchange(
-        self, origin: _Origin, request: httpx.Request, message: tuple[bytes, RequestBody, int], deadline: Deadline
+        self, origin: OriginPool, request: httpx.Request, message: tuple[bytes, RequestBody, int], deadline: Deadline
     ) -> tuple[Connection, ResponseParser]:
         public_only = bool(request.extensions.get("public_only"))
-        connection = self._pop_idle(origin)
+        connection = origin.pop_idle(max_idle=self._max_idle)
         if connection is not None:
             self._reused += 1
             try:
@@ -340,16 +173,9 @@ class StackTransport(httpx.AsyncBaseTransport):
         except CutShortError as error:
             raise httpx.ReadError(str(error)) from error
 
-    def _pop_idle(self, origin: _Origin) -> Connection | None:
-        now = trio.current_time()
-        while origin.idle:
-            connection = origin.idle.pop()
-            if connection.is_usable(now=now, max_idle=self._max_idle):
-                return connection
-            connection.close()
-        return None
-
-    async def _open(self, origin: _Origin, deadline: Deadline) -> Connection:
+    async def _open(self, origin: OriginPool, deadline: Deadline) -> Connection:
+        if self._closed:
+            raise httpx.LocalProtocolError("the transport is closed")
         deadline.start_connect()
         context = None
         if origin.scheme == "https":
@@ -364,16 +190,18 @@ class StackTransport(httpx.AsyncBaseTransport):
         self._opened += 1
         return connection
 
-    def _origin(self, url: httpx.URL) -> _Origin:
+    def _origin(self, url: httpx.URL) -> OriginPool:
         scheme, host = url.scheme, url.host
         if scheme not in _DEFAULT_PORTS or not host:
             raise httpx.UnsupportedProtocol(f"cannot fetch {str(url)[:200]!r}: not an http or https URL")
         port = url.port or _DEFAULT_PORTS[scheme]
+        if port > MAX_PORT:
+            raise httpx.UnsupportedProtocol(f"port {port}: expected at most {MAX_PORT}")
         key = (scheme, host, port)
         origin = self._origins.get(key)
         if origin is None:
             self._forget_origins()
-            origin = self._origins[key] = _Origin(scheme, url.raw_host.decode("ascii"), port, self._max_connections)
+            origin = self._origins[key] = OriginPool(scheme, url.raw_host.decode("ascii"), port, self._max_connections)
         return origin
 
     def _forget_origins(self) -> None:
@@ -381,7 +209,7 @@ class StackTransport(httpx.AsyncBaseTransport):
             return
         for key, origin in list(self._origins.items()):
             if origin.in_use == 0 and origin.waiting == 0:
-                origin.close_idle()
+                origin.close()
                 del self._origins[key]
                 return
 
@@ -416,12 +244,6 @@ async def _run(
 def _check_public(address: str | None) -> None:
     if not is_public_address(address):
         raise PrivateAddressError(f"the peer has the address {address}, expected a public one")
-
-
-def _read_at(path: Path, offset: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(BODY_BYTES)
 
 
 def _is_repeatable(request: httpx.Request) -> bool:
