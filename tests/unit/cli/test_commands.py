@@ -83,7 +83,7 @@ def test_init_dry_run_prints_and_writes_nothing(shell: Shell) -> None:
     """`--dry-run` shows the very file."""
     text = shell.run("init", "left", "--dry-run")
     assert text.startswith("# mirrorwitness")
-    assert os.listdir(shell.folder) == []
+    assert list(shell.folder.iterdir()) == []
     assert shell.json("init", "left", "--dry-run")["text"] == text
 
 
@@ -91,7 +91,7 @@ def test_init_refuses_a_storage_that_is_none(shell: Shell) -> None:
     """A wrong address is told at once, not by the first sync."""
     document = shell.json("init", "left", "--storage", "ftp://x", expect=2)
     assert document["error"]["kind"] == "ConfigurationError"
-    assert os.listdir(shell.folder) == []
+    assert list(shell.folder.iterdir()) == []
 
 
 def test_paths_in_a_configuration_are_relative_to_it(filled: Shell) -> None:

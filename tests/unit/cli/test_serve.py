@@ -31,8 +31,8 @@ def test_serve_prints_its_address_answers_and_stops_on_sigterm(registry: Threade
         text=True,
         cwd=tmp_path,
     )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("listening on http://127.0.0.1:")
         base = line.removeprefix("listening on ").strip()
@@ -44,5 +44,6 @@ def test_serve_prints_its_address_answers_and_stops_on_sigterm(registry: Threade
     finally:
         process.send_signal(signal.SIGTERM)
         code = process.wait(timeout=20)
-    assert code == 0
-    assert process.stdout.read() == ""
+        rest = process.stdout.read()
+        process.stdout.close()
+    assert (code, rest) == (0, "")
