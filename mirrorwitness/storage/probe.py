@@ -24,10 +24,16 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from mirrorwitness.errors import (
+    IntegrityMismatchError,
+    StorageError,
+    StorageRefusedError,
+    StorageUnavailableError,
+)
 from mirrorwitness.storage.probe_keys import SHAPES, probe_key_shape, probe_listing
 from mirrorwitness.storage.probe_race import probe_put_if_absent_raced, probe_put_if_match_raced
 from mirrorwitness.storage.probe_requests import REQUEST_PROBES, RequestSender, probe_anonymous_write, probe_clock
-from mirrorwitness.storage.probe_scratch import Scratch, observe
+from mirrorwitness.storage.probe_scratch import Scratch, brief, observe
 from mirrorwitness.storage.probe_serial import (
     CONTENT,
     probe_big_object,
@@ -143,17 +149,7 @@ async def check_storage(
             name, opened = repr(storage), storage
         scratch = Scratch(opened, token=secrets.token_hex(8))
         try:
-            # The first write is not a probe: where it fails there is nothing to report but the error.
-            first = await opened.put(scratch.key("first"), CONTENT)
-            if short:
-                observations = await _look_briefly(scratch, first, sender)
-            else:
-                observations = await _look(scratch, first, writers)
-                if sender is not None:
-                    observations += await _look_below(scratch, sender, clock)
-                # One server dies of this one and stays down, so everything else is done and removed before.
-                await scratch.clean_up(search=False)
-                observations.append(await _look_at_keys(scratch, Capability.KEY_LONG))
+            observations = await (_look_briefly(scratch, sender) if short else _look(scratch, sender, writers, clock))
         finally:
             left = await scratch.clean_up(search=not short)
     observations.append(_cleaned(left, scratch))
@@ -218,8 +214,22 @@ async def _open(
         yield storage, sender
 
 
-async def _look_briefly(scratch: Scratch, first: ObjectInfo, sender: RequestSender | None) -> list[Observation]:
-    """Make the short form; with the first put and the removal these are 9 requests, and a race for one key."""
+async def _put_first(scratch: Scratch) -> ObjectInfo | Observation:
+    """Make the first write, which is no probe: a storage that lets nobody in, or does not answer, has no report."""
+    try:
+        return await scratch.storage.put(scratch.key("first"), CONTENT)
+    except (StorageRefusedError, StorageUnavailableError):
+        raise
+    except (StorageError, IntegrityMismatchError) as error:
+        # Our own client reads back what it puts; this is how it says that other bytes are there.
+        return Observation(Capability.ROUND_TRIP, Outcome.FAILED, brief(error))
+
+
+async def _look_briefly(scratch: Scratch, sender: RequestSender | None) -> list[Observation]:
+    """Make the short form; with the removal these are 9 requests, and a race for one key."""
+    first = await _put_first(scratch)
+    if isinstance(first, Observation):
+        return [first]
     observations = [
         await observe(Capability.ROUND_TRIP, partial(probe_round_trip, scratch, first, short=True)),
         await observe(Capability.PUT_IF_MATCH, partial(probe_put_if_match, scratch, first, short=True)),
@@ -233,25 +243,39 @@ async def _look_briefly(scratch: Scratch, first: ObjectInfo, sender: RequestSend
     return observations
 
 
-async def _look(scratch: Scratch, first: ObjectInfo, writers: int) -> list[Observation]:
+async def _look(
+    scratch: Scratch, sender: RequestSender | None, writers: int, clock: Callable[[], datetime]
+) -> list[Observation]:
+    """Make the long form."""
+    first = await _put_first(scratch)
+    if isinstance(first, Observation):
+        return [first]
     observations = [
         await observe(Capability.ROUND_TRIP, partial(probe_round_trip, scratch, first, short=False)),
         await observe(Capability.PUT_IF_MATCH, partial(probe_put_if_match, scratch, first, short=False)),
     ]
     observations += [await observe(capability, partial(probe, scratch)) for capability, probe in _PROBES.items()]
-    # A condition that is ignored by one writer need not be raced for; the result is known.
-    kept = {each.capability for each in observations if each.outcome is Outcome.HOLDS}
+    observations += await _look_at_races(scratch, writers, observations)
+    observations += [await _look_at_keys(scratch, each) for each in SHAPES if each is not Capability.KEY_LONG]
+    observations += [await observe(each, partial(probe_listing, scratch, each)) for each in _LISTINGS]
+    if sender is not None:
+        observations += await _look_below(scratch, sender, clock)
+    # One server dies of this one and stays down, so everything else is done and removed before.
+    await scratch.clean_up(search=False)
+    observations.append(await _look_at_keys(scratch, Capability.KEY_LONG))
+    return observations
+
+
+async def _look_at_races(scratch: Scratch, writers: int, seen: list[Observation]) -> list[Observation]:
+    """Race for the conditions that held for one writer; where one did not, the result is known."""
+    kept = {each.capability for each in seen if each.outcome is Outcome.HOLDS}
+    observations: list[Observation] = []
     if Capability.PUT_IF_ABSENT in kept:
         race = partial(probe_put_if_absent_raced, scratch, writers=writers)
         observations.append(await observe(Capability.PUT_IF_ABSENT_RACED, race))
     if Capability.PUT_IF_MATCH in kept:
         race = partial(probe_put_if_match_raced, scratch, writers=writers)
         observations.append(await observe(Capability.PUT_IF_MATCH_RACED, race))
-    for capability in SHAPES:
-        if capability is not Capability.KEY_LONG:
-            observations.append(await _look_at_keys(scratch, capability))
-    for capability in _LISTINGS:
-        observations.append(await observe(capability, partial(probe_listing, scratch, capability)))
     return observations
 
 

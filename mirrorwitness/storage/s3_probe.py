@@ -19,26 +19,17 @@ from mirrorwitness.errors import ConfigurationError, StorageUnavailableError, Up
 from mirrorwitness.fetch.client import open_fetcher
 from mirrorwitness.storage.address import S3Address, parse_address
 from mirrorwitness.storage.probe_requests import Answer, Signing
-from mirrorwitness.storage.s3_sign import DEFAULT_REGION, Signer, load_session
+from mirrorwitness.storage.s3_sign import DEFAULT_REGION, Signer, find_endpoint, load_session, make_bucket_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from mirrorwitness.fetch.client import Fetcher
 
-__all__ = ["SignedSender", "make_base_url", "open_sender"]
+__all__ = ["SignedSender", "open_sender"]
 
 _ANSWER_BYTES: Final = 1 << 20
 _WRONG_SECRET: Final = "not-the-secret-of-this-storage"  # noqa: S105 - that is the point of it
-
-
-def make_base_url(address: S3Address, *, region: str) -> str:
-    """Return the URL of a bucket, without a trailing slash: by path at an endpoint, by host at AWS."""
-    if address.endpoint is not None:
-        return f"{address.endpoint}/{address.bucket}"
-    if "." in address.bucket:
-        return f"https://s3.{region}.amazonaws.com/{address.bucket}"
-    return f"https://{address.bucket}.s3.{region}.amazonaws.com"
 
 
 class SignedSender:
@@ -67,7 +58,10 @@ class SignedSender:
         fields = dict(headers or {})
         if signing is not Signing.NONE:
             claimed = hashlib.sha256(body if payload is None else payload).hexdigest()
-            fields = await self._signers[signing].sign(method, url, fields, payload_hash=claimed)
+            signer = self._signers[signing]
+            if signer.is_stale:
+                await signer.freshen()
+            fields = signer.sign(method, url, fields, payload_hash=claimed)
         try:
             async with self._fetcher.request(
                 method, url, headers=fields, body=body if method == "PUT" else None
@@ -89,13 +83,13 @@ async def open_sender(address: str) -> AsyncGenerator[SignedSender, None]:
     parsed = parse_address(address)
     if not isinstance(parsed, S3Address):
         raise ConfigurationError(f"storage address {address!r} is not a bucket's; expected s3://BUCKET/PREFIX")
-    signers, region = await trio.to_thread.run_sync(_make_signers, parsed)
-    base = f"{make_base_url(parsed, region=region)}/{quote(parsed.prefix, safe='/~')}"
+    signers, bucket_url = await trio.to_thread.run_sync(_prepare, parsed)
+    base = bucket_url + quote(parsed.prefix, safe="/~")
     async with open_fetcher() as fetcher:
         yield SignedSender(fetcher=fetcher, base=base, signers=signers)
 
 
-def _make_signers(address: S3Address) -> tuple[Mapping[Signing, Signer], str]:
+def _prepare(address: S3Address) -> tuple[Mapping[Signing, Signer], str]:
     session, credentials = load_session(address.profile)
     region = address.region or session.region_name or DEFAULT_REGION
     frozen = credentials.get_frozen_credentials()
@@ -104,4 +98,4 @@ def _make_signers(address: S3Address) -> tuple[Mapping[Signing, Signer], str]:
         signing: Signer(credentials=each, region=region, profile=address.profile)
         for signing, each in ((Signing.RIGHT, credentials), (Signing.WRONG_SECRET, wrong))
     }
-    return signers, region
+    return signers, make_bucket_url(address.bucket, address.endpoint or find_endpoint(session, region))

@@ -14,6 +14,7 @@ import trio
 from mirrorwitness.errors import (
     IntegrityMismatchError,
     PreconditionFailedError,
+    StorageError,
     StorageRefusedError,
     StorageUnavailableError,
 )
@@ -212,6 +213,32 @@ async def test_credentials_that_do_not_work_end_the_check() -> None:
         await check(storage)
 
 
+@pytest.mark.parametrize("short", [True, False])
+async def test_a_first_write_that_is_stored_changed_is_the_only_finding(*, short: bool) -> None:
+    """Where our own client already finds other bytes than it sent, nothing else can be asked."""
+    storage = MemoryStorage()
+    storage.fail_after("put", "*/first", StorageError("other bytes than were sent"))
+    report = await check(storage, short=short)
+    assert [(each.capability, each.verdict, each.seen) for each in report.findings] == [
+        (Capability.ROUND_TRIP, Verdict.REFUSED, "StorageError: other bytes than were sent"),
+        (Capability.CLEAN_UP, Verdict.OK, "everything was removed"),
+    ]
+
+
+async def test_several_unknown_outcomes_and_no_winner_are_not_passed() -> None:
+    """A client that finds another's bytes when it reads back says only that it does not know; nobody won for sure."""
+
+    class Unknowing(MemoryStorage):
+        async def put(self, key: str, body: object, **options: object) -> ObjectInfo:
+            if "/race/" not in key:
+                return await super().put(key, body, **options)  # type: ignore[arg-type]  # passed on as they came
+            await super().put(key, body)  # type: ignore[arg-type]  # passed on as it came
+            raise StorageUnavailableError("replaced by somebody else before it could be verified")
+
+    report = await check(Unknowing(), short=True)
+    assert bad(report) == {Capability.PUT_IF_ABSENT_RACED: Outcome.BROKEN}
+
+
 async def test_a_first_answer_that_is_lost_ends_the_check_and_is_removed() -> None:
     """Where the first write is unknown, it is removed all the same."""
     storage = MemoryStorage()
@@ -302,8 +329,8 @@ async def test_an_unknown_outcome_in_a_race_is_no_lie() -> None:
     report = await check(storage)
     # The first fault at the counter hits the put that sets it to 0.
     assert bad(report)[Capability.PUT_IF_MATCH_RACED] is Outcome.FAILED
-    # Nobody wrote in race 1, and everybody may have: reading finds nothing.
-    assert bad(report)[Capability.PUT_IF_ABSENT_RACED] is Outcome.FAILED
+    # Nobody wrote in race 1, and everybody may have.
+    assert bad(report)[Capability.PUT_IF_ABSENT_RACED] is Outcome.BROKEN
 
 
 async def test_lost_answers_while_counting_are_counted_as_unknown() -> None:
