@@ -146,6 +146,8 @@ class _Connection:
     async def receive(self) -> _Message:
         """Give the application the next piece of the request's body."""
         if self._http.their_state is not h11.SEND_BODY:
+            # An application may call this in a loop.
+            await trio.lowlevel.checkpoint()
             return {"type": "http.disconnect"}
         if self._is_waiting_for_100:
             self._is_waiting_for_100 = False
