@@ -106,7 +106,7 @@ def rgw() -> Iterator[S3Server]:
 
 def _run(*command: str) -> None:
     started = time.monotonic()
-    done = subprocess.run(  # noqa: S603 - our own commands
+    done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
         capture_output=True,

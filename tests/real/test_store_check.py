@@ -12,8 +12,8 @@ import pytest
 
 from mirrorwitness.errors import StorageError
 from mirrorwitness.storage.probe import check_storage
-from mirrorwitness.storage.probe_verdict import Capability as C
-from mirrorwitness.storage.probe_verdict import Outcome as O  # noqa: E741, N817 - a table of nothing else
+from mirrorwitness.storage.probe_verdict import Capability as C  # noqa: N817 - a table of nothing else
+from mirrorwitness.storage.probe_verdict import Outcome as O  # noqa: N817 - a table of nothing else
 from mirrorwitness.storage.probe_verdict import Role, Verdict
 from tests.real.conftest import BUCKET, make_bucket
 from tests.real.servers import NotInstalledError, s3rver
