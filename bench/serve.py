@@ -4,8 +4,8 @@
 
 Every server is one process pinned to the last core, wrk to the first, in one run, so that the *ratios* hold on a busy
 machine; the rates hold on this one only. CPU time per answer (user and system, of the server) is steadier than the
-rate, which for large bodies from nginx is wrk's own limit. nginx answers from static files and decides nothing, so it is the ceiling. A peer that is not installed is skipped, and
-said so. Loopback only.
+rate, which for large bodies from nginx is wrk's own limit. nginx answers from static files and decides nothing, so it
+is the ceiling. A peer that is not installed is skipped, and said so. Loopback only.
 
 What is served: a package document of about 300 KB (640 versions), the same compressed, a small one, and a tarball of
 20 KB. Ours come from a directory, rendered for the client and then from memory, as in a warm mirror.
