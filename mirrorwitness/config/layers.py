@@ -96,7 +96,9 @@ def read_environment(environ: Mapping[str, str], *, tokens: Iterable[str] = ()) 
             continue
         key = known.get(variable)
         if key is None:
-            raise ConfigurationError(f"environment variable {variable} names no option{suggest(variable, known)}")
+            raise ConfigurationError(
+                f"environment variable {variable} names no option{suggest(variable, known, prefix=PREFIX)}"
+            )
         _put(values, key, _as_tables(text.split()) if key == "registry" else _plain(text.strip()))
         origins[key] = f"environment variable {variable}"
     return Layer(values, origins)
@@ -143,11 +145,17 @@ def merge(*layers: Layer) -> Layer:
     return Layer(values, origins)
 
 
-def suggest(found: str, known: Iterable[str]) -> str:
-    """Return the end of a message about a misspelt word: what it may have meant, or what there is."""
+def suggest(found: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """Return the end of a message about a misspelt word: what it may have meant, or what there is.
+
+    Args:
+        found: the word.
+        known: the right words.
+        prefix: what all of them begin with; it makes no two words alike.
+    """
     words = sorted(known)
-    close = difflib.get_close_matches(found, words, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(words)}"
+    close = difflib.get_close_matches(found.removeprefix(prefix), [word.removeprefix(prefix) for word in words], n=1)
+    return f"; did you mean {prefix}{close[0]}?" if close else f"; there are: {', '.join(words)}"
 
 
 def _put(values: dict[str, object], key: str, value: object) -> None:

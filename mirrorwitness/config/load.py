@@ -4,7 +4,8 @@ Rules:
 
 - Unknown keys, wrong types, values out of bounds and contradictions are errors with the place (file, variable or flag),
   the key, what was found and what is expected. Nothing is ignored, nothing corrected in silence.
-- Paths in the file are relative to the file. Secrets never stand in it: a registry names the variable of its token.
+- Paths in the file are relative to the file; those of variables and flags to the working directory.
+- Secrets never stand in the file: a registry names the variable of its token.
 - What is read is frozen; components get the values they need, never this object's module (STYLE 38).
 
 What this module does not do: read lockfiles or lists of names, or open the storage.
@@ -57,7 +58,7 @@ class Config:
 
     Attributes:
         path: the file it came from; None where there is none.
-        storage: the storage's address.
+        storage: the storage's address; a directory as it is seen from the working directory.
         registries: the first is the authority for metadata.
         contact: for the User-Agent.
         public_url: the mirror's own address, without a trailing slash.
@@ -150,8 +151,8 @@ def make_config(layer: Layer, *, path: Path | None = None) -> Config:
         rules=rules,
         lockfiles=tuple(base / name for name in lockfiles),
         denied=_read_deny(settings, layer),
-        names_from=None if settings.names_from is None else base / settings.names_from,
-        spool_directory=None if settings.spool_directory is None else base / settings.spool_directory,
+        names_from=_anchor(settings.names_from, "names_from", layer, path),
+        spool_directory=_anchor(settings.spool_directory, "spool_directory", layer, path),
         limits=settings.limits,
         serve=settings.serve,
     )
@@ -171,12 +172,19 @@ def _read(path: Path) -> str:
         raise ConfigurationError(f"{path}: line {line}: byte 0x{body[error.start]:02x} is not UTF-8 text") from error
 
 
+def _anchor(name: str | None, key: str, layer: Layer, path: Path | None) -> Path | None:
+    """Make a path that the file names relative to the file; a variable's or a flag's is relative to where we are."""
+    if name is None:
+        return None
+    return path.parent / name if path is not None and _origin(layer, key) == str(path) else Path(name)
+
+
 def _anchor_storage(storage: str | None, layer: Layer, path: Path | None) -> str | None:
-    """Make a directory that the file names relative to the file, as every path in it is."""
-    if storage is None or path is None or _origin(layer, "storage") != str(path) or not storage.startswith("file:"):
+    """Do the same with a storage that is a directory."""
+    if storage is None or not storage.startswith("file:"):
         return storage
     directory, question, options = storage.removeprefix("file:").partition("?")
-    return f"file:{path.parent / directory}{question}{options}"
+    return f"file:{_anchor(directory, 'storage', layer, path)}{question}{options}"
 
 
 def _token_variables(file: Layer) -> list[str]:

@@ -31,7 +31,7 @@ _BYTES: Final = {
     "tb": 1000**4,
 }
 _SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_NUMBER: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
+_NUMBER: Final = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,9})?)\s*([A-Za-z]*)")
 _LARGEST: Final = 2**53
 """Larger numbers are typing errors: eight pebibytes, or 285 million years."""
 

@@ -186,8 +186,8 @@ class TestContradictions:
                 make_rule("a-*", versions="^1", latest=2, origin="a"),
                 make_rule("a-*", versions="^1", origin="b"),
                 (
-                    "two rules contradict each other: the 2 newest in ^1 of a-* (a), and every version in ^1 of a-* (b). "
-                    "Keep one of them"
+                    "two rules contradict each other: the 2 newest in ^1 of a-* (a), and every version in ^1 of a-* (b)"
+                    ". Keep one of them"
                 ),
             ),
             (
