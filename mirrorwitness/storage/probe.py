@@ -151,7 +151,7 @@ async def check_storage(
         try:
             observations = await (_look_briefly(scratch, sender) if short else _look(scratch, sender, writers, clock))
         finally:
-            left = await scratch.clean_up(search=not short)
+            left = await scratch.clean_up(search=not short)  # noqa: ASYNC102 - it shields itself, with a deadline
     observations.append(_cleaned(left, scratch))
     findings = sorted(map(judge, observations), key=lambda each: tuple(Capability).index(each.capability))
     return StoreReport(name, clock(), short, tuple(findings))

@@ -93,18 +93,14 @@ async def test_what_each_server_enforces(name: str, start_storage: Callable[[str
     report = await check_storage(start_storage(name), short=False)
     unsure = UNSURE.get(name, set())
     assert {key: value for key, value in bad(report).items() if key not in unsure} == EXPECTED[name]
+    if name == "seaweedfs":
+        assert C.LIST_ORDER in bad(report), "directories first, whatever our client makes of it"
     races = {C.PUT_IF_ABSENT_RACED, C.PUT_IF_MATCH_RACED} & {each.capability for each in report.findings}
     assert races == {
         raced
         for serial, raced in ((C.PUT_IF_ABSENT, C.PUT_IF_ABSENT_RACED), (C.PUT_IF_MATCH, C.PUT_IF_MATCH_RACED))
         if serial not in EXPECTED[name]
     }
-
-
-async def test_seaweedfs_lists_directories_first(start_storage: Callable[[str], str]) -> None:
-    """The order of its listings is found, whatever our client makes of it."""
-    report = await check_storage(start_storage("seaweedfs"), short=False)
-    assert C.LIST_ORDER in bad(report)
 
 
 @pytest.mark.parametrize(
