@@ -15,6 +15,7 @@ What this module does not do: choose versions, or negotiate which form a client 
 from __future__ import annotations
 
 from io import BytesIO
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -70,6 +71,8 @@ class _Document(msgspec.Struct, gc=False):
 
 _DOCUMENT: Final = msgspec.json.Decoder(_Document)
 _ENCODER: Final = msgspec.json.Encoder()
+_get_members: Final = attrgetter(*_Version.__struct_fields__)
+"""All members of a version at once; a loop over getattr takes a third of the whole rendering."""
 
 KEPT_MEMBERS: Final = _Version.__struct_encode_fields__
 """What an installer gets to see of a version, beside ``hasInstallScript``."""
@@ -146,8 +149,8 @@ def _read_version(text: Raw) -> _Version:
 
 
 def _abbreviate(text: _Version, manifest: Manifest) -> bytes:
-    for attribute in _Version.__struct_fields__:
-        raw: Raw = getattr(text, attribute)
+    members: tuple[Raw, ...] = _get_members(text)
+    for attribute, raw in zip(_Version.__struct_fields__, members, strict=True):
         if raw is not ABSENT and is_empty_value(raw):
             setattr(text, attribute, ABSENT)
     encoded = _ENCODER.encode(text)

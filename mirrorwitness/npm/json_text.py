@@ -54,6 +54,7 @@ _CHUNK_BYTES: Final = 1 << 20
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _ENCODER: Final = msgspec.json.Encoder()
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_SPACE_BYTES: Final = b" \t\r\n"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _EMPTY_SCALARS: Final = frozenset({b'""', b"null", b"false"})
 
@@ -151,7 +152,10 @@ def is_object(raw: Raw) -> bool:
 def is_empty_value(raw: Raw) -> bool:
     """Return whether the value is ``{}``, ``[]``, ``""``, ``null`` or ``false``."""
     text = bytes(raw)
-    return text in _EMPTY_SCALARS or (text[0] in b"{[" and not text[1:-1].strip(b" \t\r\n"))
+    if text[0] not in b"{[":
+        return len(text) <= len(b"false") and text in _EMPTY_SCALARS
+    # Almost always the second byte decides; only white space there asks for a look at the rest.
+    return text[1] in b"}]" or (text[1] in _SPACE_BYTES and not text[1:-1].strip(_SPACE_BYTES))
 
 
 def _split_slowly(data: bytes) -> dict[str, Raw]:
