@@ -150,7 +150,8 @@ class S3Storage:
 
     async def list(self, prefix: str, *, after: str = "", limit: int = MAX_PAGE) -> Listing:
         """List objects; see `mirrorwitness.storage.Storage.list`. A page has at most `MAX_PAGE` objects."""
-        full, start = self._prefix + check_prefix(prefix), self._prefix + after if after else ""
+        # Starting after the bare prefix leaves out the marker object that some tools put there.
+        full, start = self._prefix + check_prefix(prefix), self._prefix + after
         query = (
             ("encoding-type", "url"),
             ("list-type", "2"),

@@ -24,8 +24,8 @@ from mirrorwitness.errors import ConfigurationError, StorageRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from http.client import HTTPMessage
 
-    from botocore.compat import HTTPHeaders
     from botocore.credentials import Credentials, ReadOnlyCredentials
 
 __all__ = ["DEFAULT_REGION", "Signer", "find_endpoint", "load_session", "make_bucket_url"]
@@ -39,12 +39,12 @@ class _HashedAuth(S3SigV4Auth):
 
     payload_hash = ""
 
-    _signed: HTTPHeaders | None = None
+    _signed: HTTPMessage | None = None
 
     def payload(self, request: AWSRequest) -> str:  # noqa: ARG002 - botocore's signature
         return self.payload_hash
 
-    def headers_to_sign(self, request: AWSRequest) -> HTTPHeaders:
+    def headers_to_sign(self, request: AWSRequest) -> HTTPMessage:
         # botocore asks twice for the same; it is a tenth of the cost of a small put.
         if self._signed is None:
             self._signed = super().headers_to_sign(request)
@@ -150,6 +150,8 @@ class Signer:
             headers: the headers to sign; Host is added by botocore, Content-Length is not signed.
             payload_hash: the SHA-256 of the body in hexadecimal.
         """
+        if self._frozen is None:
+            raise ValueError("sign was called before freshen")
         request = AWSRequest(method=method, url=url, headers=dict(headers))
         auth = _HashedAuth(self._frozen, "s3", self._region)
         auth.payload_hash = payload_hash
