@@ -29,7 +29,7 @@ import trio
 
 from mirrorwitness.errors import IntegrityMismatchError, MirrorWitnessError, ObjectMissingError
 from mirrorwitness.mirror import layout
-from mirrorwitness.mirror.package import PACKUMENT_LIMIT, parse_off_loop
+from mirrorwitness.mirror.offloop import PACKUMENT_LIMIT, parse_off_loop
 from mirrorwitness.mirror.tarballs import check_stored
 from mirrorwitness.npm.abbreviated import render_abbreviated
 from mirrorwitness.npm.integrity import Verifier, make_expectation
@@ -151,7 +151,7 @@ class Audit:
         if record is None:
             self._find(FindingKind.UNRECORDED, name, None, key, "stored without a record; the next sync makes one")
         digest = hashlib.sha256(body).hexdigest()
-        if record is not None and record.fingerprint and record.packument_sha256 != digest:
+        if record is not None and record.packument_sha256 != digest:
             reason = f"sha256 is {digest}, the record says {record.packument_sha256}"
             self._find(FindingKind.DAMAGED_DOCUMENT, name, None, key, reason)
         try:

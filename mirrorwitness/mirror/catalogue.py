@@ -60,6 +60,7 @@ class HeldVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         weak: stored on the strength of a SHA-1 alone.
         served: named by the stored packument.
         attested: attestations are stored beside it.
+        damaged: its stored bytes were found wrong or missing and could not be replaced yet; never served.
     """
 
     file: str
@@ -72,6 +73,7 @@ class HeldVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     weak: bool = False
     served: bool = True
     attested: bool = False
+    damaged: bool = False
 
 
 class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -213,6 +213,8 @@ def _near(version: str) -> tuple[str, ...]:
 def _judge_pinned(case: _Case) -> Blocked | None:
     manifest = case.manifest
     pinned = case.rule.pins.get(manifest.version)
+    if pinned is None:
+        return None
     promised, same = manifest.integrity, is_same_content(pinned, manifest.integrity)
     if same is None and manifest.shasum:
         # An old lockfile has a sha1 only; the registry's shasum is what it can be compared with.

@@ -15,6 +15,9 @@ A version passes, in this order; the first refusal wins and says why:
 A version that is refused for a security reason while we hold it stays as it was: its stored manifest is carried over
 (``kept``), because first bytes win and a refusal must not become a way to remove things.
 
+Stored bytes are taken without reading them only where the promise is the one they were checked against, or can be
+compared with their SHA-512. Any other new promise makes the version ``missing``: its bytes are read and checked again.
+
 This module is pure. It follows research/B 7, rows 5, 6, 8 to 12 and 23.
 """
 
@@ -54,7 +57,7 @@ _OUTCOME_TEXT = {
     SignatureOutcome.UNSIGNED: "not signed",
 }
 
-__all__ = ["Block", "BlockKind", "Decision", "Wanted", "decide", "visible"]
+__all__ = ["Block", "BlockKind", "Decision", "Wanted", "changed_promise", "decide", "visible"]
 
 
 class BlockKind(StrEnum):
@@ -151,6 +154,7 @@ def decide(
     held: Mapping[Version, HeldVersion],
     keys: KeyRing,
     policy: SignaturePolicy,
+    wrong: Collection[Version] = frozenset(),
 ) -> Decision:
     """Decide about every version of a package.
 
@@ -160,6 +164,7 @@ def decide(
         held: the tarballs that are stored, also those not served now.
         keys: the registry's signing keys.
         policy: what a signature must be.
+        wrong: versions of `held` whose stored bytes are known to be damaged: the promise counts, the bytes do not.
 
     Returns:
         The decision; nothing is done yet.
@@ -183,14 +188,22 @@ def decide(
             if block.kind.is_divergence:
                 diverged.add(version)
             continue
-        wanted.append(_want(manifest, mine, outcome, files[version]))
+        is_sound = mine is not None and version not in wrong and _is_checked(manifest, mine)
+        wanted.append(_want(manifest, mine if is_sound else None, outcome, files[version]))
     kept = tuple(v for v in packument.versions if v in diverged and v in held and held[v].served)
     return Decision(tuple(wanted), kept, tuple(blocks))
 
 
-def visible(decision: Decision, stored: Collection[Version]) -> tuple[Version, ...]:
-    """Return the versions that the stored packument may name: wanted and stored, or carried over."""
-    return tuple(item.version for item in decision.wanted if item.version in stored) + decision.kept
+def visible(decision: Decision, *, stored: Collection[Version], kept: Collection[Version]) -> tuple[Version, ...]:
+    """Return the versions that the stored packument may name.
+
+    Args:
+        decision: the decision.
+        stored: which of the missing ones are stored and verified by now.
+        kept: whose stored manifest is carried over.
+    """
+    sound = [item.version for item in decision.wanted if item.held is not None or item.version in stored]
+    return (*sound, *kept)
 
 
 def _want(manifest: Manifest, mine: HeldVersion | None, outcome: SignatureOutcome, file: str) -> Wanted:
@@ -233,7 +246,7 @@ def _refusal(
     if manifest.refused is not None:
         return Block(version, BlockKind.MALFORMED, manifest.refused)
     if mine is not None:
-        change = _changed_content(manifest, mine)
+        change = changed_promise(manifest, mine)
         if change is not None:
             return Block(version, BlockKind.EQUIVOCATION, f"{name}@{version}: {change}")
     if make_expectation(manifest.integrity, manifest.shasum).strength == "none":
@@ -246,18 +259,25 @@ def _refusal(
     return Block(version, kind, f"{_OUTCOME_TEXT[outcome]} (policy: {policy})")
 
 
-def _changed_content(manifest: Manifest, mine: HeldVersion) -> str | None:
-    """Say how upstream's promise differs from the bytes that we hold; None where it does not."""
+def changed_promise(manifest: Manifest, mine: HeldVersion) -> str | None:
+    """Say how a manifest's promise contradicts the bytes that we hold; None where it does not."""
     same = is_same_content(manifest.integrity, mine.sri)
     if same is None and manifest.integrity is not None:
         same = is_same_content(manifest.integrity, mine.integrity)
     if same is False:
         return f"upstream now promises {manifest.integrity}, the bytes stored first are {mine.sri}"
-    if (
-        manifest.integrity is None
-        and manifest.shasum
-        and mine.shasum
-        and manifest.shasum.lower() != mine.shasum.lower()
-    ):
+    if manifest.integrity:
+        return None
+    if mine.integrity:
+        # Without this, taking the integrity away would bring every client down to SHA-1.
+        return f"upstream no longer promises any integrity, the bytes stored first were promised as {mine.integrity}"
+    if (manifest.shasum or "").lower() != (mine.shasum or "").lower():
         return f"upstream now promises shasum {manifest.shasum}, the bytes stored first have {mine.shasum}"
     return None
+
+
+def _is_checked(manifest: Manifest, mine: HeldVersion) -> bool:
+    """Whether the stored bytes are known to match a promise that does not contradict them."""
+    if not manifest.integrity or manifest.integrity == mine.integrity:
+        return True
+    return is_same_content(manifest.integrity, mine.sri) is True

@@ -20,14 +20,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-import trio
 
 from mirrorwitness.errors import (
+    EquivocationError,
     MirrorWitnessError,
-    ObjectMissingError,
     SecurityError,
     UpstreamError,
     UpstreamStaleError,
@@ -35,15 +34,17 @@ from mirrorwitness.errors import (
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import HeldVersion, PackageRecord
 from mirrorwitness.mirror.gate import Decision, decide, visible
+from mirrorwitness.mirror.keep import carry_over
+from mirrorwitness.mirror.offloop import parse_off_loop, run_off_loop
 from mirrorwitness.mirror.select import choose
 from mirrorwitness.npm.abbreviated import render_abbreviated
 from mirrorwitness.npm.names import Version
-from mirrorwitness.npm.packument import Packument, parse_packument, render_full, rev_number
+from mirrorwitness.npm.packument import Packument, render_full, rev_number
 from mirrorwitness.npm.signatures import SignaturePolicy
-from mirrorwitness.npm.splice import read_version_text, splice_versions
+from mirrorwitness.npm.splice import read_version_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from mirrorwitness.mirror.catalogue import Catalogue
@@ -55,19 +56,10 @@ if TYPE_CHECKING:
     from mirrorwitness.npm.signatures import KeyRing
     from mirrorwitness.storage import Storage
 
-__all__ = ["PackageResult", "PackageSync", "PackageTerms", "Status", "parse_off_loop"]
-
-PARSE_IN_THREAD: Final = 512 * 1024
-"""Bytes of a packument above which parsing and rendering leave the event loop: about 2 ms of work (research/F 4)."""
-
-PACKUMENT_LIMIT: Final = 128 * 1024 * 1024
-"""Bytes of the largest stored packument read back; upstream's own limit is 100 MB (research/B 2.1)."""
+__all__ = ["PackageResult", "PackageSync", "PackageTerms", "Status"]
 
 RENDER_VERSION: Final = "1"
 """Part of every fingerprint: raised when stored documents would be rendered differently."""
-
-
-_Value = TypeVar("_Value")
 
 
 class Status(StrEnum):
@@ -97,7 +89,9 @@ class PackageTerms:
 
     def fingerprint(self, name: PackageName) -> str:
         """Return a digest of everything that makes the same upstream document mean other stored documents."""
-        keys = ",".join(sorted(key.keyid for key in self.keys.keys)) if self.policy is not SignaturePolicy.OFF else ""
+        keys = ""
+        if self.policy is not SignaturePolicy.OFF:
+            keys = ",".join(sorted(f"{key.keyid} until {key.expires}" for key in self.keys.keys))
         parts = (RENDER_VERSION, self.selection.fingerprint(name), self.policy, self.public_base, keys)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -140,6 +134,8 @@ class PackageResult:
         for block in self.blocks:
             if block.kind.is_divergence or block.kind.is_unfinished:
                 return f"{self.name}@{block.subject}: {block.reason}"
+        if self.evidence:
+            return f"{self.name}: a source disagreed, the evidence is {self.evidence[0]}"
         return None
 
 
@@ -200,19 +196,23 @@ class PackageSync:
         packument = await parse_off_loop(answer.body, name)
         _check_not_stale(packument, record)
         result = PackageResult(name, record=record)
-        held = {v: item for v, item in record.versions.items() if v not in replace_bytes}
+        wrong = replace_bytes | {version for version, item in record.versions.items() if item.damaged}
         decision = decide(
             packument,
             choose(self._terms.selection, packument),
-            held=held,
+            held=record.versions,
             keys=self._terms.keys,
             policy=self._terms.policy,
+            wrong=wrong,
         )
         await self._record_withdrawals(packument, record, result)
         evidence = await self._record_divergence(packument, decision, record)
-        brought = await self._tarballs.bring(name, decision.missing, replace=replace_bytes)
-        packument, shown = await self._carry_over(packument, decision, {**held, **brought.stored})
-        known = await self._attest(decision, shown, {**held, **brought.stored}, result)
+        brought = await self._tarballs.bring(name, decision.missing, replace=wrong)
+        changed = [*decision.kept, *(v for v, e in brought.withheld.items() if isinstance(e, EquivocationError))]
+        packument, kept = await carry_over(self._storage, packument, changed, held=record.versions)
+        shown = visible(decision, stored=brought.stored, kept=kept)
+        known = _merge(record.versions, wrong, {**brought.stored, **kept})
+        await self._attest(decision, shown, known, result)
         written = await self._write_documents(packument, shown, known)
         settled = _settle(result, decision, brought, evidence)
         settled.record = _describe(record, packument, decision, shown, known)
@@ -265,33 +265,13 @@ class PackageSync:
             keys.append(await self._catalogue.add_evidence(packument.name, version, content))
         return keys
 
-    async def _carry_over(
-        self, packument: Packument, decision: Decision, known: Mapping[Version, HeldVersion]
-    ) -> tuple[Packument, list[Version]]:
-        """Put the manifests that we stored before in the place of upstream's refused ones (P5: serve what we had).
-
-        Returns:
-            The document to render, and the versions it may show.
-        """
-        shown = list(visible(decision, known))
-        if not decision.kept:
-            return packument, shown
-        try:
-            body, _ = await self._storage.read(layout.packument_key(packument.name), limit=PACKUMENT_LIMIT)
-        except ObjectMissingError:
-            return packument, [version for version in shown if version not in decision.kept]
-        stored = await parse_off_loop(body, packument.name)
-        kept = [version for version in decision.kept if version in stored.versions]
-        spliced = await _off_loop(packument.size, lambda: splice_versions(packument, stored=stored, versions=kept))
-        return spliced, [version for version in shown if version not in decision.kept or version in kept]
-
     async def _attest(
         self,
         decision: Decision,
         shown: Sequence[Version],
         known: dict[Version, HeldVersion],
         result: PackageResult,
-    ) -> dict[Version, HeldVersion]:
+    ) -> None:
         """Copy attestations of shown versions; npm asks the mirror for them wherever the manifest names them."""
         for item in decision.wanted:
             if not item.attested or item.version not in shown or known[item.version].attested:
@@ -305,7 +285,6 @@ class PackageSync:
                 key = layout.attestations_key(result.name, item.version)
                 await self._storage.put(key, body, content_type="application/json")
                 known[item.version] = msgspec.structs.replace(known[item.version], attested=True)
-        return known
 
     async def _write_documents(
         self,
@@ -323,23 +302,12 @@ class PackageSync:
         def url_of(version: Version) -> str:
             return layout.tarball_url(self._terms.public_base, name, known[version].file)
 
-        full, short = await _off_loop(packument.size, lambda: _render(packument, shown, url_of))
+        full, short = await run_off_loop(packument.size, lambda: _render(packument, shown, url_of))
         # Never skipped because the record has the same digest: a run that died before its record was written may have
         # left another document.
         await self._storage.put(layout.packument_key(name), full, content_type="application/json")
         await self._storage.put(layout.install_key(name), short, content_type="application/vnd.npm.install-v1+json")
         return hashlib.sha256(full).hexdigest()
-
-
-async def parse_off_loop(body: bytes, name: PackageName) -> Packument:
-    """Parse a packument, in a thread where it is large enough to stall other tasks."""
-    return await _off_loop(len(body), lambda: parse_packument(body, name=name))
-
-
-async def _off_loop(size: int, work: Callable[[], _Value]) -> _Value:
-    if size < PARSE_IN_THREAD:
-        return work()
-    return await trio.to_thread.run_sync(work)
 
 
 def _render(packument: Packument, shown: Sequence[Version], url_of: Callable[[Version], str]) -> tuple[bytes, bytes]:
@@ -348,6 +316,17 @@ def _render(packument: Packument, shown: Sequence[Version], url_of: Callable[[Ve
         render_full(packument, versions=versions, tarball_url=url_of),
         render_abbreviated(packument, versions=versions, tarball_url=url_of),
     )
+
+
+def _merge(
+    before: Mapping[Version, HeldVersion], wrong: Collection[Version], sound: Mapping[Version, HeldVersion]
+) -> dict[Version, HeldVersion]:
+    """Return all that is remembered of tarballs: damaged ones keep their digest, so that P5 outlives a repair."""
+    known = {
+        version: msgspec.structs.replace(item, damaged=True) if version in wrong else item
+        for version, item in before.items()
+    }
+    return {**known, **sound}
 
 
 def _check_not_stale(packument: Packument, record: PackageRecord) -> None:

@@ -12,7 +12,7 @@ import trio
 
 from mirrorwitness.errors import MirrorWitnessError, UpstreamError
 from mirrorwitness.mirror.gate import decide
-from mirrorwitness.mirror.package import parse_off_loop
+from mirrorwitness.mirror.offloop import parse_off_loop
 from mirrorwitness.mirror.plan import PackagePlan, Plan, make_package_plan
 from mirrorwitness.mirror.select import choose
 

@@ -15,6 +15,7 @@ returns the memory, whatever happened.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -117,7 +118,9 @@ class Spool:
         self._verifier.update(chunk)
         if self._verifier.size > self._limit:
             raise UpstreamProtocolError(f"{self._what}: the tarball is larger than the limit of {self._limit} bytes")
-        if self._file is None and self._held + len(chunk) <= MEMORY_PER_SPOOL and self._budget.take(len(chunk)):
+        # Once a piece waits for the disk, all later ones do: whatever memory became free, the order must not change.
+        fits = self._file is None and not self._waiting and self._held + len(chunk) <= MEMORY_PER_SPOOL
+        if fits and self._budget.take(len(chunk)):
             self._pieces.append(chunk)
             self._held += len(chunk)
             return
@@ -177,5 +180,7 @@ class Spool:
         self._release()
         self._waiting, self._waiting_size = [], 0
         if self._file is not None:
-            self._file.close()
+            # Closing flushes what a full disk refused before, and refuses again; the file is gone either way.
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._file = None

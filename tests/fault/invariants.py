@@ -1,0 +1,66 @@
+"""What must hold for the raw objects of a mirror at every instant, also after a kill. Knows nothing of our code.
+
+- every document parses, and names at least one version;
+- every version that it names has its tarball under the key that its URL says, and the bytes match its digest (P1, P2);
+- every dist-tag resolves, and there is ``latest``;
+- every tarball, named or not, holds bytes that upstream published at some time, whole (P1);
+- records and notes parse.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+__all__ = ["check_invariants"]
+
+_DOCUMENT = re.compile(r"npm/((?:@[^/]+/)?[^/@][^/]*)/(?:packument|install-v1)\.json")
+_TARBALL = re.compile(r"npm/(?:@[^/]+/)?[^/@][^/]*/-/[^/]+")
+
+
+def check_invariants(objects: Mapping[str, bytes], *, published: Collection[bytes] | None = None) -> None:
+    """Check everything that is stored.
+
+    Args:
+        objects: all objects by key.
+        published: every tarball that upstream ever served in good faith; None: not checked.
+    """
+    for key, body in objects.items():
+        found = _DOCUMENT.fullmatch(key)
+        if found:
+            _check_document(found[1], key, json.loads(body), objects)
+        elif key.startswith("state/"):
+            json.loads(body)
+        elif published is not None and _TARBALL.fullmatch(key):
+            assert body in published, f"{key} holds {len(body)} bytes that nobody published"
+
+
+def _check_document(name: str, key: str, document: dict[str, Any], objects: Mapping[str, bytes]) -> None:
+    assert document["name"] == name, key
+    assert document["versions"], f"{key} names no version"
+    assert set(document["dist-tags"].values()) <= set(document["versions"]), f"{key}: a dist-tag points nowhere"
+    assert "latest" in document["dist-tags"], key
+    for version, manifest in document["versions"].items():
+        dist = manifest["dist"]
+        file = unquote(dist["tarball"].rpartition("/")[2])
+        stored = objects.get(f"npm/{name}/-/{file}")
+        assert stored is not None, f"{key} names {version}, and npm/{name}/-/{file} is missing"
+        assert _is_match(stored, dist), f"{key} names {version}, and npm/{name}/-/{file} has other bytes"
+
+
+def _is_match(body: bytes, dist: Mapping[str, str]) -> bool:
+    if "integrity" not in dist:
+        return hashlib.sha1(body, usedforsecurity=False).hexdigest() == dist["shasum"]
+    words = [word.partition("-") for word in dist["integrity"].split()]
+    for algorithm in ("sha512", "sha384", "sha256", "sha1"):
+        digests = [digest for found, _, digest in words if found == algorithm]
+        if digests:
+            return base64.b64encode(hashlib.new(algorithm, body).digest()).decode() in digests
+    return False

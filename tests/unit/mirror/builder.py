@@ -1,0 +1,222 @@
+"""Builds mirrors in memory over a registry simulator, so that each test reads as a scenario.
+
+sim = RegistrySimulator()
+sim.publish("left-pad", "1.0.0")
+mirror = make_mirror(sim, rules=["left-pad"])
+summary = await mirror.sync()
+assert mirror.served("left-pad") == ["1.0.0"]
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mirrorwitness.errors import ExitCode
+from mirrorwitness.fetch import Backoff
+from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.audit import Audit
+from mirrorwitness.mirror.catalogue import Catalogue, PackageRecord, Unfinished
+from mirrorwitness.mirror.package import PackageSync, PackageTerms
+from mirrorwitness.mirror.planner import Planner
+from mirrorwitness.mirror.progress import SilentProgress
+from mirrorwitness.mirror.select import make_selection, parse_rule
+from mirrorwitness.mirror.sync import SyncRun
+from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
+from mirrorwitness.npm.names import PackageName, Version
+from mirrorwitness.npm.registry import Registry, RegistryOptions
+from mirrorwitness.npm.signatures import SignaturePolicy
+from mirrorwitness.run.session import Upstream, read_keys, refresh_keys
+from tests.fakes.storage import MemoryStorage
+from tests.unit.mirror.direct import DirectFetcher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mirrorwitness.mirror.audit import Finding
+    from mirrorwitness.mirror.package import PackageResult
+    from mirrorwitness.mirror.plan import Plan
+    from mirrorwitness.mirror.select import DenyRule, Rule, Selection
+    from mirrorwitness.mirror.sync import RunSummary
+    from mirrorwitness.storage import Storage
+    from tests.fakes.registry import RegistrySimulator
+
+__all__ = ["NOW", "Mirror", "make_mirror"]
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+STAMP = "2026-03-04T05:06:07Z"
+
+_QUICK = Backoff(attempts=2, base=0.001, cap=0.002)
+
+
+@dataclass
+class Mirror:
+    """One mirror, its upstreams, and what its operator wants; change any attribute between two runs."""
+
+    sims: Sequence[RegistrySimulator]
+    storage: MemoryStorage
+    rules: list[Rule | str]
+    denied: list[DenyRule] = field(default_factory=list)
+    policy: SignaturePolicy = SignaturePolicy.VERIFY
+    public_base: str = layout.STORED_BASE
+    workers: int = 4
+    options: TarballOptions = field(default_factory=lambda: TarballOptions(concurrency=8))
+    hosts: tuple[str, ...] = ()
+    wrapped: Storage | None = None
+    """Used in the place of `storage` by runs, where a test puts something in between."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return Catalogue(self.storage)
+
+    def selection(self) -> Selection:
+        rules = [parse_rule(rule, origin="a test") if isinstance(rule, str) else rule for rule in self.rules]
+        return make_selection(rules, self.denied)
+
+    def upstream(self) -> Upstream:
+        fetcher = DirectFetcher(*self.sims)
+        options = RegistryOptions(tries=_QUICK, allowed_hosts=self.hosts)
+        return Upstream(tuple(Registry(base=sim.base, fetcher=fetcher, options=options) for sim in self.sims))
+
+    async def terms(self, upstream: Upstream) -> PackageTerms:
+        keys, _ = await refresh_keys(self._used, upstream, self.policy)
+        return PackageTerms(selection=self.selection(), keys=keys, policy=self.policy, public_base=self.public_base)
+
+    async def packages(self) -> PackageSync:
+        """Return what brings single packages up to date."""
+        upstream = self.upstream()
+        catalogue = Catalogue(self._used)
+        tarballs = Tarballs(
+            storage=self._used,
+            catalogue=catalogue,
+            sources=upstream.sources,
+            options=self.options,
+            progress=SilentProgress(),
+        )
+        return PackageSync(
+            storage=self._used,
+            catalogue=catalogue,
+            authority=upstream.authority,
+            tarballs=tarballs,
+            terms=await self.terms(upstream),
+            now=lambda: NOW,
+        )
+
+    async def make_run(self) -> SyncRun:
+        return SyncRun(
+            packages=await self.packages(),
+            catalogue=Catalogue(self._used),
+            workers=self.workers,
+            now=lambda: NOW,
+            progress=SilentProgress(),
+        )
+
+    async def sync(self) -> RunSummary:
+        """Run once over the selected names, as `mirrorwitness sync --once` does."""
+        run = await self.make_run()
+        return await run.run(self.selection().names())
+
+    async def sync_well(self) -> RunSummary:
+        """Run once; everything must be complete, and the audit must find nothing."""
+        summary = await self.sync()
+        assert (summary.exit_code(), summary.problems) == (ExitCode.COMPLETE, [])
+        assert await self.audit() == []
+        return summary
+
+    async def audit(self, *names: str) -> list[Finding]:
+        """Audit the named packages, or the selected ones, and return what is wrong."""
+        return (await self.audited(*names)).findings
+
+    async def audited(self, *names: str) -> Audit:
+        audit = Audit(
+            storage=self._used,
+            catalogue=Catalogue(self._used),
+            keys=await read_keys(self.storage),
+            policy=self.policy,
+            concurrency=4,
+            progress=SilentProgress(),
+        )
+        await audit.run([PackageName(name) for name in names] or self.selection().names())
+        return audit
+
+    async def repair(self, name: str, *versions: str) -> PackageResult:
+        """Bring a package with wrong bytes up to date, as `mirrorwitness audit --repair` does."""
+        packages = await self.packages()
+        wrong = frozenset(Version(version) for version in versions)
+        return await packages.run(PackageName(name), is_forced=True, replace_bytes=wrong)
+
+    async def plan(self, *, ask_sizes: bool = False, is_new: bool = False) -> Plan:
+        upstream = self.upstream()
+        planner = Planner(
+            authority=upstream.authority,
+            catalogue=None if is_new else self.catalogue,
+            terms=await self.terms(upstream),
+            workers=self.workers,
+            ask_sizes=ask_sizes,
+            progress=SilentProgress(),
+        )
+        return await planner.run(self.selection().names())
+
+    # ---- what is stored
+
+    def document(self, name: str) -> dict[str, Any]:
+        """Return the stored full document."""
+        parsed: dict[str, Any] = json.loads(self.storage.objects[layout.packument_key(PackageName(name))])
+        return parsed
+
+    def abbreviated(self, name: str) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.storage.objects[layout.install_key(PackageName(name))])
+        return parsed
+
+    def served(self, name: str) -> list[str]:
+        """Return the versions that the stored documents name; none where there are no documents."""
+        if layout.packument_key(PackageName(name)) not in self.storage.objects:
+            assert layout.install_key(PackageName(name)) not in self.storage.objects
+            return []
+        versions = list(self.document(name)["versions"])
+        assert list(self.abbreviated(name)["versions"]) == versions
+        return versions
+
+    def tarball(self, name: str, version: str) -> bytes | None:
+        """Return the stored bytes under npm's own file name."""
+        file = f"{name.rpartition('/')[2]}-{version}.tgz"
+        return self.storage.objects.get(layout.tarball_key(PackageName(name), file))
+
+    def tarball_key(self, name: str, version: str) -> str:
+        return layout.tarball_key(PackageName(name), f"{name.rpartition('/')[2]}-{version}.tgz")
+
+    def keys(self, prefix: str) -> list[str]:
+        return [key for key in self.storage.objects if key.startswith(prefix)]
+
+    def evidence(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for key, body in self.storage.objects.items() if key.startswith("evidence/")]
+
+    def tombstones(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for key, body in self.storage.objects.items() if key.startswith("state/tombstones/")]
+
+    async def record(self, name: str) -> PackageRecord:
+        record = await self.catalogue.read_record(PackageName(name))
+        assert record is not None
+        return record
+
+    async def note(self, name: str) -> Unfinished | None:
+        return await self.catalogue.read_unfinished(PackageName(name))
+
+    @property
+    def _used(self) -> Storage:
+        return self.storage if self.wrapped is None else self.wrapped
+
+
+def make_mirror(
+    *sims: RegistrySimulator, rules: Sequence[Rule | str], storage: MemoryStorage | None = None, **wishes: Any
+) -> Mirror:
+    """Return a mirror of these registries, the authority first."""
+    return Mirror(sims, MemoryStorage() if storage is None else storage, list(rules), **wishes)
+
+
+def spool_directory(path: Path) -> TarballOptions:
+    """Return options under which every tarball is spooled to disk."""
+    return TarballOptions(concurrency=4, memory=0, spool_directory=path)
