@@ -58,7 +58,7 @@ def render_config(
     """
     options = list_options()
     given = {"storage": storage, "contact": contact, "public_url": public_url}
-    parts = [_HEAD, _table(options, "", given)]
+    parts = [_HEAD, "\n", _table(options, "", given)]
     parts += _tables(options, "registry", Registry.__doc__, [{"url": url} for url in registries])
     wishes: list[dict[str, object]] = [{"lockfile": path} for path in lockfiles]
     if names:
