@@ -24,6 +24,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from mirrorwitness.errors import (
     IntegrityMismatchError,
     StorageError,
@@ -33,7 +35,7 @@ from mirrorwitness.errors import (
 from mirrorwitness.storage.probe_keys import SHAPES, probe_key_shape, probe_listing
 from mirrorwitness.storage.probe_race import probe_put_if_absent_raced, probe_put_if_match_raced
 from mirrorwitness.storage.probe_requests import REQUEST_PROBES, RequestSender, probe_anonymous_write, probe_clock
-from mirrorwitness.storage.probe_scratch import Scratch, brief, observe
+from mirrorwitness.storage.probe_scratch import CLEAN_UP_SECONDS, Scratch, brief, observe
 from mirrorwitness.storage.probe_serial import (
     CONTENT,
     probe_big_object,
@@ -151,8 +153,9 @@ async def check_storage(
         try:
             observations = await (_look_briefly(scratch, sender) if short else _look(scratch, sender, writers, clock))
         finally:
-            left = await scratch.clean_up(search=not short)  # noqa: ASYNC102 - it shields itself, with a deadline
-    observations.append(_cleaned(left, scratch))
+            with trio.move_on_after(CLEAN_UP_SECONDS, shield=True):
+                await scratch.clean_up(search=not short)
+    observations.append(_cleaned(scratch))
     findings = sorted(map(judge, observations), key=lambda each: tuple(Capability).index(each.capability))
     return StoreReport(name, clock(), short, tuple(findings))
 
@@ -261,7 +264,8 @@ async def _look(
     if sender is not None:
         observations += await _look_below(scratch, sender, clock)
     # One server dies of this one and stays down, so everything else is done and removed before.
-    await scratch.clean_up(search=False)
+    with trio.move_on_after(CLEAN_UP_SECONDS):
+        await scratch.clean_up(search=False)
     observations.append(await _look_at_keys(scratch, Capability.KEY_LONG))
     return observations
 
@@ -292,11 +296,10 @@ async def _look_below(scratch: Scratch, sender: RequestSender, now: Callable[[],
     return observations
 
 
-def _cleaned(left: list[str], scratch: Scratch) -> Observation:
-    if left:
-        seen = (
-            f"{len(left)} objects are left under {scratch.prefix}, for example {left[0].removeprefix(scratch.prefix)}"
-        )
+def _cleaned(scratch: Scratch) -> Observation:
+    if scratch.left:
+        example = scratch.left[0].removeprefix(scratch.prefix)[:40]
+        seen = f"{len(scratch.left)} objects are left under {scratch.prefix}, for example {example}"
         return Observation(Capability.CLEAN_UP, Outcome.BROKEN, seen)
     return Observation(Capability.CLEAN_UP, Outcome.HOLDS, "everything was removed")
 

@@ -70,35 +70,36 @@ class Scratch:
         body, _ = await self.storage.read(key, limit=READ_LIMIT_BYTES)
         return body
 
-    async def clean_up(self, *, search: bool) -> list[str]:
-        """Remove everything; a deadline of its own bounds it, and it finishes also while its caller is cancelled.
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The keys that were written and are not removed yet."""
+        return tuple(self._keys)
+
+    async def clean_up(self, *, search: bool) -> None:
+        """Remove everything; what could not be removed stays in `left`.
 
         Args:
             search: also list the corner, and remove what is found there.
 
-        Returns:
-            The keys that could not be removed.
+        Cancellation:
+            At any point; `left` is right then too. The caller gives it a deadline (`CLEAN_UP_SECONDS`) and a shield.
         """
-        left = list(reversed(self._keys))
-        with trio.move_on_after(CLEAN_UP_SECONDS, shield=True):
-            left = await self._delete(left)
-            if search and (found := await self._found()) is not None:
-                # The listing decides: it shows what has another name than it was put under, and it does not show what
-                # could not be deleted because it was never stored.
-                left = await self._delete(found)
-                if found:
-                    left = await self._found() or left
-        self._keys = dict.fromkeys(left)
-        return left
+        await self._delete()
+        if search and (found := await self._found()) is not None:
+            # The listing decides: it shows what has another name than it was put under, and it does not show what
+            # could not be deleted because it was never stored.
+            self._keys = dict.fromkeys(found)
+            await self._delete()
+            again = await self._found() if found else None
+            self._keys = dict.fromkeys(again if again is not None else self._keys)
 
-    async def _delete(self, keys: list[str]) -> list[str]:
-        left: list[str] = []
-        for key in keys:
+    async def _delete(self) -> None:
+        for key in reversed(self.left):
             try:
                 await self.storage.delete(key)
             except StorageError:
-                left.append(key)
-        return left
+                continue
+            del self._keys[key]
 
     async def _found(self) -> list[str] | None:
         found: dict[str, None] = {}

@@ -20,7 +20,7 @@ from mirrorwitness.errors import (
 )
 from mirrorwitness.storage import probe_serial
 from mirrorwitness.storage.probe import check_storage, format_report, report_document
-from mirrorwitness.storage.probe_scratch import CLEAN_UP_SECONDS, PROBE_PREFIX, PROBE_SECONDS
+from mirrorwitness.storage.probe_scratch import CLEAN_UP_SECONDS, PROBE_PREFIX, PROBE_SECONDS, Scratch
 from mirrorwitness.storage.probe_verdict import Capability, Outcome, Role, Verdict
 from tests.fakes.storage import MemoryStorage
 from tests.unit.storage.lying import (
@@ -300,6 +300,20 @@ async def test_removal_gives_up_after_a_deadline(autojump_clock: trio.testing.Mo
     report = await check(Hanging(), short=True)
     assert bad(report) == {Capability.CLEAN_UP: Outcome.BROKEN}
     assert trio.current_time() - started == pytest.approx(CLEAN_UP_SECONDS)
+
+
+async def test_a_deletion_that_failed_and_a_listing_that_shows_nothing_is_removed() -> None:
+    """A server that cannot delete what it never stored leaves nothing behind."""
+    storage = MemoryStorage()
+    storage.fail_after("delete", "*/if-match-missing", StorageUnavailableError("status 500"), times=1000)
+    assert bad(await check(storage)) == {}
+
+
+async def test_repr_of_a_scratch_shows_its_state() -> None:
+    """One line says where it writes and how much is there."""
+    scratch = Scratch(MemoryStorage(), token="abc")
+    scratch.key("a")
+    assert repr(scratch) == "<Scratch state/probe/abc/ with 1 keys>"
 
 
 async def test_removal_reports_what_is_left() -> None:
