@@ -46,7 +46,7 @@ async def test_whole_tarball_is_streamed_as_stored(path: str) -> None:
 
 
 async def test_head_of_a_tarball_reads_nothing() -> None:
-    """HEAD gives the other headers and never opens the object."""
+    """HEAD has the headers that GET has, and never opens the object."""
     storage = MemoryStorage(_mirror())
     client = make_client(storage)
     head = await client.head(PATH)
