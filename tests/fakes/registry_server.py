@@ -6,9 +6,11 @@ a separate process answers some thousand small requests a second.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import socket
 import struct
+import zlib
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 from http import HTTPStatus
@@ -114,7 +116,7 @@ class Fault:
         return cls(_Kind.GZIP)
 
     @classmethod
-    def gzip_bomb(cls, size: int = 1 << 30) -> Fault:
+    def gzip_bomb(cls, size: int = 1 << 28) -> Fault:
         """Answer with gzip that unpacks to `size` bytes of spaces."""
         return cls(_Kind.BOMB, number=size)
 
@@ -225,10 +227,9 @@ class Fault:
 _REPLACEMENTS: Final = frozenset({_Kind.STATUS, _Kind.HTML, _Kind.REDIRECT, _Kind.BOMB})
 
 
+@functools.lru_cache(maxsize=2)
 def make_bomb(size: int) -> bytes:
     """Return gzip of `size` spaces, made without holding them."""
-    import zlib  # noqa: PLC0415 - used here only
-
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     piece = b" " * _BOMB_PIECE
     out = [packer.compress(piece) for _ in range(size // _BOMB_PIECE)]

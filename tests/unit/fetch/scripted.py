@@ -64,8 +64,14 @@ async def listening(handler: Handler) -> AsyncGenerator[str, None]:
         finally:
             stream.socket.close()
 
+    failure: Exception | None = None
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         await nursery.start(functools.partial(trio.serve_listeners, serve, listeners))
-        yield f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        try:
+            yield f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        except Exception as error:  # noqa: BLE001 - raised again below, without the nursery's group round it
+            failure = error
         nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

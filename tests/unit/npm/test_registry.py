@@ -1,0 +1,450 @@
+"""Registry against the simulator: what it asks, what it takes, and what it makes of a misbehaving upstream."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from mirrorwitness.errors import (
+    ConfigurationError,
+    IntegrityMismatchError,
+    UpstreamError,
+    UpstreamNotFoundError,
+    UpstreamProtocolError,
+    UpstreamRefusedError,
+    UpstreamUnreachableError,
+)
+from mirrorwitness.fetch import Backoff, FetchOptions, Patience, open_fetcher
+from mirrorwitness.npm.names import PackageName, Version
+from mirrorwitness.npm.registry import PackumentAnswer, Registry, RegistryOptions
+from tests.fakes.registry import Fault, RecordedRequest, RegistrySimulator, Reply, Signer, serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+LEFT_PAD = PackageName("left-pad")
+SCOPED = PackageName("@scope/name")
+ONE = Version("1.0.0")
+OPTIONS = RegistryOptions(tries=Backoff(attempts=3, base=0.001, cap=0.002), max_pause=0.002)
+PATIENCE = Patience(connect=5, head=10, grace=20, min_rate=1000)
+
+
+class ListSink:
+    """Collects a tarball; `resets` counts how often it had to start again."""
+
+    def __init__(self, *, error: Exception | None = None) -> None:
+        self.data = b""
+        self.chunks = 0
+        self.resets = 0
+        self._error = error
+
+    async def write(self, chunk: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._error is not None:
+            raise self._error
+        self.data += chunk
+        self.chunks += 1
+
+    async def reset(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.data = b""
+        self.resets += 1
+
+
+class Fixed(RegistrySimulator):
+    """Gives every request the same answer."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self._reply = reply
+
+    def answer(self, request: RecordedRequest) -> Reply:  # noqa: ARG002 - the base class's
+        return self._reply
+
+
+@pytest.fixture
+def sim() -> RegistrySimulator:
+    sim = RegistrySimulator(prefix="/npm/registry")
+    sim.publish("left-pad", "1.0.0", signer=Signer())
+    sim.publish("left-pad", "1.1.0", signer=Signer())
+    sim.publish("@scope/name", "1.0.0")
+    return sim
+
+
+@asynccontextmanager
+async def registry_of(sim: RegistrySimulator, options: RegistryOptions = OPTIONS) -> AsyncGenerator[Registry, None]:
+    async with serve(sim) as base, open_fetcher(FetchOptions(patience=PATIENCE)) as fetcher:
+        yield Registry(base=f"{base}/", fetcher=fetcher, options=options)
+
+
+async def test_packument_is_asked_for_in_full_and_compressed(sim: RegistrySimulator) -> None:
+    """Exactly ``application/json``, gzip, and npm's own spelling of a scoped name, below the registry's path."""
+    async with registry_of(sim) as registry:
+        answer = await registry.packument(SCOPED)
+        assert json.loads(answer.body or b"") == sim.packument("@scope/name")
+    request = sim.requests[0]
+    assert (request.method, request.target) == ("GET", "/npm/registry/@scope%2fname")
+    assert {key: request.headers[key] for key in ("accept", "accept-encoding")} == {
+        "accept": "application/json",
+        "accept-encoding": "gzip",
+    }
+    assert registry.base == sim.base
+
+
+async def test_unchanged_packument_is_not_fetched_again(sim: RegistrySimulator) -> None:
+    """Validators give 304 until the document changes."""
+    async with registry_of(sim) as registry:
+        first = await registry.packument(LEFT_PAD)
+        by_tag = await registry.packument(LEFT_PAD, etag=first.etag)
+        by_time = await registry.packument(LEFT_PAD, last_modified=first.last_modified)
+        sim.set_tag("left-pad", "old", "1.0.0")
+        changed = await registry.packument(LEFT_PAD, etag=first.etag, last_modified=first.last_modified)
+    unchanged = PackumentAnswer(None, first.etag, first.last_modified)
+    assert (by_tag, by_time) == (unchanged, unchanged)
+    assert json.loads(changed.body or b"")["dist-tags"] == {"latest": "1.1.0", "old": "1.0.0"}
+
+
+async def test_unasked_304_is_an_error(sim: RegistrySimulator) -> None:
+    """304 without validators is no document and no "unchanged"."""
+    sim.fail("left-pad", Fault.status(304), times=None)
+    async with registry_of(sim) as registry:
+        with pytest.raises(UpstreamProtocolError, match="status 304"):
+            await registry.packument(LEFT_PAD)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "requests"),
+    [
+        (404, UpstreamNotFoundError, 1),
+        (410, UpstreamNotFoundError, 1),
+        (401, UpstreamRefusedError, 1),
+        (403, UpstreamRefusedError, 1),
+        (400, UpstreamProtocolError, 1),
+        (429, UpstreamRefusedError, 3),
+        (500, UpstreamUnreachableError, 3),
+        (503, UpstreamUnreachableError, 3),
+    ],
+)
+async def test_row_17_error_statuses(
+    sim: RegistrySimulator, status: int, expected: type[UpstreamError], requests: int
+) -> None:
+    """Each status has its error, is repeated or not, and its page is never shown whole."""
+    sim.fail("left-pad", Fault.status(status, retry_after="0"), times=None)
+    async with registry_of(sim) as registry:
+        with pytest.raises(expected, match=f"status {status}") as caught:
+            await registry.packument(LEFT_PAD)
+    assert (len(sim.requests), "secret" in str(caught.value)) == (requests, False)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.html(),
+        Fault.truncated(),
+        Fault.truncated(0),
+        Fault.short_length(),
+        Fault.reset(),
+        Fault.reset(200),
+        Fault.status(500),
+        Fault.status(429, retry_after="0"),
+        Fault.status(503),
+    ],
+    ids=repr,
+)
+async def test_rows_15_16_17_one_sick_answer_is_survived(sim: RegistrySimulator, fault: Fault) -> None:
+    """HTML, cut bodies, resets, 5xx and 429 are tried again, and the right document comes out."""
+    sim.fail("left-pad", fault)
+    async with registry_of(sim) as registry:
+        answer = await registry.packument(LEFT_PAD)
+    assert (json.loads(answer.body or b""), len(sim.requests)) == (sim.packument("left-pad"), 2)
+
+
+@pytest.mark.parametrize("fault", [Fault.gzip_unasked(), Fault.content_type("text/plain"), Fault.chunked()], ids=repr)
+async def test_row_15_odd_but_right_answers_are_taken(sim: RegistrySimulator, fault: Fault) -> None:
+    """A wrong type, chunks, or gzip nobody asked for do not hide a right document."""
+    sim.keys = [Signer().key()]
+    sim.fail("/-/npm/v1/keys", fault)
+    sim.fail("left-pad", fault)
+    async with registry_of(sim) as registry:
+        assert json.loads((await registry.packument(LEFT_PAD)).body or b"") == sim.packument("left-pad")
+        assert json.loads(await registry.keys() or b"") == {"keys": [Signer().key()]}
+    assert len(sim.requests) == 2
+
+
+async def test_row_15_html_forever_is_a_protocol_error(sim: RegistrySimulator) -> None:
+    """A page with status 200 is never "no such package" and never a document."""
+    sim.fail("left-pad", Fault.html(), times=None)
+    async with registry_of(sim) as registry:
+        with pytest.raises(UpstreamProtocolError, match=r"expected a JSON object, found 35 bytes of 'text/html'"):
+            await registry.packument(LEFT_PAD)
+    assert len(sim.requests) == 3
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip"])
+async def test_row_15_other_encodings_are_refused(encoding: str) -> None:
+    """An encoding that nobody asked for and we do not speak is an error."""
+    await answer_with(Reply(200, (("content-encoding", encoding),), b"{}"), "Content-Encoding")
+
+
+@pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") + b"rubbish", b""])
+async def test_row_15_broken_gzip_is_refused(body: bytes) -> None:
+    """Gzip that is none, is cut, or is followed by something else is an error."""
+    await answer_with(Reply(200, (("content-encoding", "gzip"),), body), "gzip")
+
+
+async def answer_with(reply: Reply, message: str) -> None:
+    fixed = Fixed(reply)
+    async with registry_of(fixed) as registry:
+        with pytest.raises(UpstreamProtocolError, match=message):
+            await registry.packument(LEFT_PAD)
+
+
+async def test_gzip_of_several_members_is_one_document() -> None:
+    """Concatenated gzip members are one body (RFC 1952)."""
+    body = gzip.compress(b'{"name":') + gzip.compress(b'"left-pad"}')
+    fixed = Fixed(Reply(200, (("content-encoding", "gzip"),), body))
+    async with registry_of(fixed) as registry:
+        assert (await registry.packument(LEFT_PAD)).body == b'{"name":"left-pad"}'
+
+
+@pytest.mark.slow
+async def test_row_15_gzip_bomb_costs_no_memory(sim: RegistrySimulator) -> None:
+    """Attack: 256 MiB of spaces in 256 KiB of gzip are refused at the cap, with little more than that in memory."""
+    sim.fail("left-pad", Fault.gzip_bomb(), times=None)
+    sim.answer(RecordedRequest("GET", "/npm/registry/left-pad"))  # made before anything is measured
+    cap = 8 << 20
+    async with registry_of(sim, replace(OPTIONS, max_packument_bytes=cap)) as registry:
+        tracemalloc.start()
+        try:
+            with pytest.raises(UpstreamProtocolError, match=f"decompressed to more than {cap} bytes"):
+                await registry.packument(LEFT_PAD)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert (len(sim.requests), peak < 2 * cap) == (2, True)
+
+
+@pytest.mark.slow
+async def test_row_14_large_packument_stays_within_its_size(autojump_clock: trio.testing.MockClock) -> None:
+    """A document of 32 MiB is held once and hardly more, and the event loop goes on meanwhile (P10)."""
+    size = 32 << 20
+    body = b'{"name":"left-pad","readme":"' + b"x" * size + b'"}'
+    packed = gzip.compress(body, compresslevel=1)
+
+    fixed = Fixed(Reply(200, (("content-encoding", "gzip"),), packed))
+    async with registry_of(fixed) as registry:
+        tracemalloc.start()
+        try:
+            answer = await registry.packument(LEFT_PAD)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert answer.body == body
+    assert peak < size * 1.5
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+async def test_row_14_oversized_packument_is_refused(sim: RegistrySimulator, *, compressed: bool) -> None:
+    """Attack: a document over the cap is refused at once and not tried again."""
+    sim.set_packument("left-pad", b'{"readme":"' + b"x" * 2000 + b'"}')
+    if not compressed:
+        sim.fail("left-pad", Fault.chunked(), times=None)
+    async with registry_of(sim, replace(OPTIONS, max_packument_bytes=1000)) as registry:
+        with pytest.raises(UpstreamProtocolError, match="1000 bytes"):
+            await registry.packument(LEFT_PAD)
+    assert len(sim.requests) == 1
+
+
+async def test_tarball_is_streamed(sim: RegistrySimulator) -> None:
+    """The bytes come in pieces, are counted, and are asked for uncompressed."""
+    data = sim.publish("big", "1.0.0", data=bytes(range(256)) * 8000)
+    async with registry_of(sim) as registry:
+        url = sim.packument("big")["versions"]["1.0.0"]["dist"]["tarball"]
+        sink = ListSink()
+        assert await registry.tarball(url, sink) == len(data)
+        assert await registry.tarball_size(url) == len(data)
+    assert (sink.data, sink.resets, sink.chunks > 1) == (data, 0, True)
+    assert [request.headers["accept-encoding"] for request in sim.requests] == ["identity", "identity"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "resets"),
+    [
+        (Fault.truncated(), 1),
+        (Fault.truncated(0), 0),
+        (Fault.reset(), 0),
+        (Fault.reset(150), 1),
+        (Fault.html(), 0),
+        (Fault.status(502), 0),
+        (Fault.status(429, retry_after="0"), 0),
+    ],
+    ids=repr,
+)
+async def test_row_16_broken_transfer_starts_again(sim: RegistrySimulator, fault: Fault, resets: int) -> None:
+    """A transfer that breaks is repeated from the first byte, and the sink told to forget."""
+    sim.fail("/left-pad/-/left-pad-1.0.0.tgz", fault)
+    sink = ListSink()
+    async with registry_of(sim) as registry:
+        size = await registry.tarball(f"{registry.base}/left-pad/-/left-pad-1.0.0.tgz", sink)
+    assert (sink.data, sink.resets, size) == (sim.tarball("left-pad", "1.0.0"), resets, len(sink.data))
+
+
+async def test_row_16_slow_tarball_is_given_up(sim: RegistrySimulator, autojump_clock: trio.testing.MockClock) -> None:
+    """Attack: a server that drips is cut off each time, and the last error says why."""
+    sim.fail("/left-pad/-/left-pad-1.0.0.tgz", Fault.drip(1), times=None)
+    async with registry_of(sim) as registry:
+        with pytest.raises(UpstreamUnreachableError, match="below 1000 bytes/s"):
+            await registry.tarball(f"{registry.base}/left-pad/-/left-pad-1.0.0.tgz", ListSink())
+    assert len(sim.requests) == 3
+
+
+async def test_row_07_tarball_404(sim: RegistrySimulator) -> None:
+    """A missing tarball is said to be missing, at once."""
+    async with registry_of(sim) as registry:
+        for call in (
+            registry.tarball(f"{registry.base}/a/-/a.tgz", ListSink()),
+            registry.tarball_size(f"{registry.base}/a"),
+        ):
+            with pytest.raises(UpstreamNotFoundError, match=r"status 404"):
+                await call
+
+
+async def test_row_08_wrong_bytes_are_passed_on_for_the_verifier_to_judge(sim: RegistrySimulator) -> None:
+    """The client does not judge bytes; an error of the sink's passes at once and is never retried (STYLE 21)."""
+    sim.fail("/left-pad/-/left-pad-1.0.0.tgz", Fault.wrong_bytes())
+    async with registry_of(sim) as registry:
+        url = f"{registry.base}/left-pad/-/left-pad-1.0.0.tgz"
+        sink = ListSink()
+        await registry.tarball(url, sink)
+        assert sink.data != sim.tarball("left-pad", "1.0.0")
+        with pytest.raises(IntegrityMismatchError):
+            await registry.tarball(url, ListSink(error=IntegrityMismatchError("x")))
+    assert len(sim.requests) == 2
+
+
+async def test_tarball_with_content_encoding_keeps_its_raw_bytes() -> None:
+    """A server that labels tarballs as gzip-encoded does not change a byte, but its length is not to be trusted."""
+    fixed = Fixed(Reply(200, (("content-encoding", "gzip"),), b"\x1f\x8braw"))
+    sink = ListSink()
+    async with registry_of(fixed) as registry:
+        assert await registry.tarball(f"{registry.base}/x.tgz", sink) == 5
+        assert await registry.tarball_size(f"{registry.base}/x.tgz") is None
+    assert sink.data == b"\x1f\x8braw"
+
+
+async def test_oversized_tarball_is_refused(sim: RegistrySimulator) -> None:
+    """Attack: an endless tarball ends at the cap (P10)."""
+    sim.set_tarball("a", "a.tgz", b"x" * 100_000)
+    async with registry_of(sim, replace(OPTIONS, max_tarball_bytes=50_000)) as registry:
+        with pytest.raises(UpstreamProtocolError, match="more than 50000 bytes"):
+            await registry.tarball(f"{registry.base}/a/-/a.tgz", ListSink())
+
+
+async def test_tarball_size_where_head_is_not_allowed(sim: RegistrySimulator) -> None:
+    """A server without HEAD leaves the size unknown."""
+    sim.fail("/left-pad/-/left-pad-1.0.0.tgz", Fault.status(405))
+    async with registry_of(sim) as registry:
+        assert await registry.tarball_size(f"{registry.base}/left-pad/-/left-pad-1.0.0.tgz") is None
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.com/x.tgz", "https://registry.example/x.tgz", "file:///etc/passwd", ""]
+)
+async def test_row_19_tarball_on_another_host_is_refused(sim: RegistrySimulator, url: str) -> None:
+    """Attack: a packument cannot send us anywhere."""
+    async with registry_of(sim) as registry:
+        with pytest.raises(UpstreamError):
+            await registry.tarball(url, ListSink())
+    assert sim.requests == []
+
+
+async def test_row_18_token_goes_home_only(sim: RegistrySimulator) -> None:
+    """The token opens the registry and is not sent to an allowed second host."""
+    sim.token = "secret"
+    cdn = RegistrySimulator()
+    cdn.set_tarball("a", "a.tgz", b"bytes")
+    async with (
+        serve(cdn) as cdn_base,
+        registry_of(sim, replace(OPTIONS, token="secret", allowed_hosts=(cdn_base,))) as home,
+    ):
+        assert (await home.packument(LEFT_PAD)).body is not None
+        await home.tarball(f"{cdn_base}/a/-/a.tgz", ListSink())
+        assert "secret" not in repr(home) + repr(home.options)
+    assert [request.headers.get("authorization") for request in cdn.requests] == [None]
+
+
+async def test_row_13_keys(sim: RegistrySimulator) -> None:
+    """The keys come as received; 404 and 400 mean none; anything else is an error, never "none"."""
+    async with registry_of(sim) as registry:
+        assert json.loads(await registry.keys() or b"") == {"keys": [Signer().key()]}
+        sim.keys = None
+        assert await registry.keys() is None
+        sim.fail("/-/npm/v1/keys", Fault.status(400))
+        assert await registry.keys() is None
+        sim.fail("/-/npm/v1/keys", Fault.status(503), times=3)
+        with pytest.raises(UpstreamUnreachableError):
+            await registry.keys()
+        sim.fail("/-/npm/v1/keys", Fault.html(), times=3)
+        with pytest.raises(UpstreamProtocolError):
+            await registry.keys()
+
+
+async def test_attestations(sim: RegistrySimulator) -> None:
+    """Attestations come as received, for scoped names too; 404 means none."""
+    sim.attestations["@scope/name@1.0.0"] = b'{"attestations": []}'
+    async with registry_of(sim) as registry:
+        assert await registry.attestations(SCOPED, ONE) == b'{"attestations": []}'
+        assert await registry.attestations(LEFT_PAD, ONE) is None
+    assert sim.requests[0].target == "/npm/registry/-/npm/v1/attestations/@scope%2fname@1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b'{"error": "gone\\u0000away"}', " (gone?away)"),
+        (b'{"message": "' + b"x" * 500 + b'"}', f" ({'x' * 120})"),
+        (b'"version not found"', " (version not found)"),
+        (b'{"error": {"deep": 1}}', ""),
+        (b"{}", ""),
+        (b"[" * 10_000, ""),
+        (b"x" * 20_000, ""),
+    ],
+)
+async def test_reason_is_short(body: bytes, shown: str) -> None:
+    """A JSON error body gives at most a short printable reason (STYLE 23)."""
+    fixed = Fixed(Reply(404, (), body))
+    async with registry_of(fixed) as registry:
+        with pytest.raises(UpstreamNotFoundError) as caught:
+            await registry.packument(LEFT_PAD)
+    assert str(caught.value) == f"{registry.base}/left-pad: status 404{shown}"
+
+
+@pytest.mark.parametrize("base", ["registry.example", "ftp://registry.example", "https://registry.example/?x=1", ""])
+async def test_base_that_cannot_be(base: str) -> None:
+    """A base that is no registry URL is the operator's error."""
+    async with open_fetcher() as fetcher:
+        with pytest.raises(ConfigurationError, match="registry"):
+            Registry(base=base, fetcher=fetcher)
+
+
+async def test_cancelled_transfer_leaves_the_registry_usable(sim: RegistrySimulator) -> None:
+    """Cancelling in the sink closes the connection; the next request gets its own answer."""
+
+    class Stuck(ListSink):
+        async def write(self, chunk: bytes) -> None:  # noqa: ARG002 - the Protocol's
+            await trio.sleep_forever()
+
+    async with registry_of(sim) as registry:
+        with trio.move_on_after(0.02) as scope:
+            await registry.tarball(f"{registry.base}/left-pad/-/left-pad-1.0.0.tgz", Stuck())
+        assert scope.cancelled_caught
+        assert (await registry.packument(LEFT_PAD)).body is not None
+        assert registry.gate.requests == 2
