@@ -34,7 +34,6 @@ from mirrorwitness.npm.packument import render_dist_tags, rewrite_dist, rewrite_
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from mirrorwitness.npm.manifest import Manifest
     from mirrorwitness.npm.packument import Packument
 
 __all__ = ["KEPT_MEMBERS", "render_abbreviated", "render_version"]
@@ -103,7 +102,10 @@ def render_abbreviated(
         found = selected.get(Version(key))
         if found is not None:
             text.dist = rewrite_dist(text.dist, tarball_url(found.version))
-            out.write(separator + encode_key(key) + b":" + _abbreviate(text, found))
+            out.write(separator + encode_key(key) + b":")
+            out.write(_abbreviate(text))
+            # dist is always there, so there is a member in front of the comma.
+            out.write(b',"hasInstallScript":true}' if found.has_install_script else b"}")
             separator = b","
     out.write(b"{}" if separator == b"{" else b"}")
     modified = packument.time.get("modified")
@@ -148,11 +150,9 @@ def _read_version(text: Raw) -> _Version:
     return _Version(*(members.get(key, ABSENT) for key in KEPT_MEMBERS))
 
 
-def _abbreviate(text: _Version, manifest: Manifest) -> bytes:
+def _abbreviate(text: _Version) -> memoryview:
     members: tuple[Raw, ...] = _get_members(text)
     for attribute, raw in zip(_Version.__struct_fields__, members, strict=True):
         if raw is not ABSENT and is_empty_value(raw):
             setattr(text, attribute, ABSENT)
-    encoded = _ENCODER.encode(text)
-    # dist is always there, so there is a member in front of the comma.
-    return encoded[:-1] + b',"hasInstallScript":true}' if manifest.has_install_script else encoded
+    return memoryview(_ENCODER.encode(text))[:-1]  # all but the closing brace

@@ -57,6 +57,7 @@ _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE_BYTES: Final = b" \t\r\n"
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _EMPTY_SCALARS: Final = frozenset({b'""', b"null", b"false"})
+_LONGEST_SCALAR: Final = len(b"false")
 
 
 def check_utf8(data: bytes) -> None:
@@ -151,11 +152,12 @@ def is_object(raw: Raw) -> bool:
 
 def is_empty_value(raw: Raw) -> bool:
     """Return whether the value is ``{}``, ``[]``, ``""``, ``null`` or ``false``."""
-    text = bytes(raw)
-    if text[0] not in b"{[":
-        return len(text) <= len(b"false") and text in _EMPTY_SCALARS
-    # Almost always the second byte decides; only white space there asks for a look at the rest.
-    return text[1] in b"}]" or (text[1] in _SPACE_BYTES and not text[1:-1].strip(_SPACE_BYTES))
+    text = memoryview(raw)
+    # Almost always the length or the second byte decides, without a copy.
+    if text.nbytes > _LONGEST_SCALAR and text[1] not in _SPACE_BYTES:
+        return False
+    value = bytes(text)
+    return value in _EMPTY_SCALARS or (value[0] in b"{[" and not value[1:-1].strip(_SPACE_BYTES))
 
 
 def _split_slowly(data: bytes) -> dict[str, Raw]:

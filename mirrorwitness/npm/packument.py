@@ -300,6 +300,7 @@ def _write_versions(
     for key, text in split_members(raw).items():
         version = Version(key)
         if version in selected:
-            out.write(separator + encode_key(key) + b":" + rewrite_manifest(text, tarball_url(version)))
+            out.write(separator + encode_key(key) + b":")
+            out.write(rewrite_manifest(text, tarball_url(version)))
             separator = b","
     out.write(b"{}" if separator == b"{" else b"}")
