@@ -1,6 +1,6 @@
 """Real servers for the tests of this directory: each started when first asked for, once, and stopped at the end.
 
-Everything here is marked ``real`` and skipped unless ``-m real`` is given (`make test-real`); a server that is not
+Everything here is marked ``real`` and skipped unless ``--run-real`` is given (`make test-real`); a server that is not
 installed skips its tests with the command that installs it. When a test fails, the ends of the logs of all servers
 that run are in its report.
 """
@@ -15,6 +15,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from tests.real.clients import APP, Network, Outcome, Served, mirrorwitness, open_network, serve_mirror
 from tests.real.servers import SERVERS, NotInstalledError, S3Server, tail
 
 if TYPE_CHECKING:
@@ -26,14 +27,19 @@ BUCKET = "mirrorwitness-real"
 _running: dict[str, S3Server] = {}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option; known only where this directory or a file of it is named on the command line."""
+    parser.addoption("--run-real", action="store_true", help="run the tests against real servers and clients")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what lies here as real, and skip it where nobody asked for it."""
     here = config.rootpath / "tests" / "real"
-    skip = pytest.mark.skip(reason="needs real servers: make test-real (pytest -m real)")
+    skip = pytest.mark.skip(reason="needs real servers: make test-real (pytest tests/real --run-real)")
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.real)
-            if "real" not in str(config.getoption("markexpr")):
+            if not config.getoption("--run-real", default=False):
                 item.add_marker(skip)
 
 
@@ -109,3 +115,27 @@ def make_bucket(server: S3Server) -> None:
     )
     client.create_bucket(Bucket=BUCKET)
     client.close()
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    """Make the network that servers and clients of the client tests share: loopback and nothing else."""
+    with open_network(tmp_path_factory.mktemp("network")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Mirror the example's lockfile, once, from the registry that npm is configured for. Nobody may change it."""
+    storage = tmp_path_factory.mktemp("mirror") / "storage"
+    lockfile = ("--lockfile", str(APP / "package-lock.json"))
+    done = mirrorwitness("sync", "--once", *lockfile, "--storage", f"file:{storage}")
+    assert done == Outcome(0, done.output), done.output
+    return storage
+
+
+@pytest.fixture(scope="session")
+def served(mirror: Path, network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Serve that mirror."""
+    with serve_mirror(mirror, network=network, directory=tmp_path_factory.mktemp("served")) as running:
+        yield running
