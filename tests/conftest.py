@@ -26,6 +26,10 @@ settings.register_profile("ci", max_examples=100, deadline=None, derandomize=Tru
 settings.register_profile("nightly", max_examples=5000, deadline=None, suppress_health_check=_SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
+for _name in list(os.environ):  # the settings of the person who runs the tests are not the tests'
+    if _name.lower().startswith(("mirrorwitness_", "npm_config_", "aws_")) or _name.lower().endswith("_proxy"):
+        del os.environ[_name]
+
 _connect = socket.socket.connect
 
 
@@ -43,12 +47,9 @@ def _guarded(self: socket.socket, address: Any, /) -> None:
 
 @pytest.fixture(autouse=True)
 def _hermetic(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Refuse connections to the outside, and forget the environment of the person who runs the tests."""
+    """Refuse connections to the outside."""
     if "real" not in request.keywords:
         monkeypatch.setattr(socket.socket, "connect", _guarded)
-    for name in list(os.environ):
-        if name.lower().startswith(("mirrorwitness_", "npm_config_", "aws_")) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture

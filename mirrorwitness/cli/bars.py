@@ -19,7 +19,7 @@ from mirrorwitness.cli.output import format_bytes
 from mirrorwitness.mirror.progress import SilentProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from mirrorwitness.mirror.progress import Progress as ProgressSink
     from mirrorwitness.npm.names import PackageName
@@ -34,7 +34,7 @@ PROBLEM_LINES: Final = 20
 
 
 @contextmanager
-def show_progress(verb: str, *, is_quiet: bool) -> Iterator[ProgressSink]:
+def show_progress(verb: str, *, is_quiet: bool) -> Generator[ProgressSink]:
     """Show a command's progress while the block runs.
 
     Args:

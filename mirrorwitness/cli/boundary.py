@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 import click
 import trio
@@ -76,5 +76,8 @@ def _weigh(error: BaseException) -> int:
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     leaves: list[BaseException] = []
     for error in group.exceptions:
-        leaves.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+        if isinstance(error, BaseExceptionGroup):
+            leaves.extend(_leaves(cast("BaseExceptionGroup[BaseException]", error)))
+        else:
+            leaves.append(error)
     return leaves

@@ -9,10 +9,11 @@ Rules:
 
 from __future__ import annotations
 
-import json
+import math
 from typing import TYPE_CHECKING, Final
 
 import click
+import orjson
 from rich.console import Console
 from rich.table import Table
 
@@ -42,11 +43,8 @@ def format_bytes(count: float) -> str:
     """Return a number of bytes for people, in powers of 1,000: ``14.2 kB``."""
     if count < _STEP:
         return f"{count:.0f} B"
-    for unit in _UNITS:
-        count /= _STEP
-        if count < _STEP or unit == _UNITS[-1]:
-            break
-    return f"{count:.1f} {unit}"
+    power = min(len(_UNITS), int(math.log10(count) // 3))
+    return f"{count / _STEP**power:.1f} {_UNITS[power - 1]}"
 
 
 def list_counts(counts: Mapping[str, int], prefix: str) -> str:
@@ -58,7 +56,7 @@ def list_counts(counts: Mapping[str, int], prefix: str) -> str:
 
 def print_json(schema: str, content: Mapping[str, object]) -> None:
     """Print the command's one document."""
-    click.echo(json.dumps({"schema": schema, **content}, indent=2, ensure_ascii=False))
+    click.echo(orjson.dumps({"schema": schema, **content}, option=orjson.OPT_INDENT_2).decode())
 
 
 def print_table(

@@ -139,7 +139,6 @@ class Limits(_Table, frozen=True):
         Count(100)
     )
     retries: Annotated[Count, Meta(description="How often a failed request is tried again.")] = Count(5)
-    redirects: Annotated[Count, Meta(description="Redirects followed for one request.")] = Count(5)
     connect_timeout: Annotated[Seconds, Meta(description="Name resolution, TCP and TLS together. Seconds.")] = Seconds(
         15
     )

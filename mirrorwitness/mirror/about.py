@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mirrorwitness.mirror.catalogue import RunRecord
+    from mirrorwitness.mirror.select import Selection
     from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy
 
 __all__ = ["make_about"]
@@ -27,7 +28,7 @@ def make_about(
     policy: SignaturePolicy,
     keys: KeyRing,
     run: RunRecord,
-    selection: Mapping[str, int],
+    selection: Selection,
 ) -> dict[str, object]:
     """Describe a mirror after a run.
 
@@ -38,14 +39,18 @@ def make_about(
         policy: how registry signatures are judged.
         keys: the registry's signing keys.
         run: the run that was just recorded.
-        selection: how many exact names, globs and deny rules the selection has.
+        selection: what was asked for; only its size is told.
     """
     counts = run.counts
     return {
         "schema": SCHEMA,
         "software": software,
         "kind": "partial",
-        "selection": dict(selection),
+        "selection": {
+            "names": len(selection.names()),
+            "globs": len(selection.globs()),
+            "deny_rules": len(selection.denied),
+        },
         "sources": list(sources),
         "contact": contact,
         "signature_policy": str(policy),

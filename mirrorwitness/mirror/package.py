@@ -117,7 +117,7 @@ class PackageResult:
     status: Status = Status.UPDATED
     record: PackageRecord | None = None
     blocks: Sequence[Block] = ()
-    withheld: Mapping[Version, MirrorWitnessError] = field(default_factory=dict)
+    withheld: Mapping[Version, MirrorWitnessError] = field(default_factory=dict[Version, MirrorWitnessError])
     error: MirrorWitnessError | None = None
     downloaded: int = 0
     downloaded_bytes: int = 0

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.mirror.gate import BlockKind
+from mirrorwitness.npm.names import Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mirrorwitness.mirror.gate import Block, Decision, Wanted
-    from mirrorwitness.npm.names import PackageName, Version
+    from mirrorwitness.npm.names import PackageName
 
 __all__ = ["PackagePlan", "Plan", "Size", "estimate_size", "make_package_plan"]
 
@@ -64,7 +65,7 @@ class PackagePlan:
     versions: tuple[Version, ...] = ()
     held: int = 0
     held_bytes: int = 0
-    fetch: Mapping[Version, Size] = field(default_factory=dict)
+    fetch: Mapping[Version, Size] = field(default_factory=dict[Version, Size])
     blocks: tuple[Block, ...] = ()
     problem: str | None = None
 

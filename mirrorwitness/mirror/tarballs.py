@@ -236,9 +236,10 @@ class Tarballs:
             try:
                 return await spool.finish()
             except IntegrityMismatchError as error:
-                if not attempts_left:
-                    await self._keep_evidence(job, "wrong-bytes", url, error)
-                    raise
+                mismatch = error
+            if not attempts_left:
+                await self._keep_evidence(job, "wrong-bytes", url, mismatch)
+                raise mismatch
 
     async def _put(self, job: _Job, body: Body, verifier: Verifier) -> HeldVersion:
         try:
@@ -256,14 +257,14 @@ class Tarballs:
     async def _adopt(self, job: _Job) -> HeldVersion:
         """Verify a tarball that is stored but not recorded, and take it as it is (P5: first bytes win)."""
         try:
-            verifier = await check_stored(self._storage, job.key, Verifier(job.item.expectation))
+            return _held(job.item, await check_stored(self._storage, job.key, Verifier(job.item.expectation)))
         except IntegrityMismatchError as error:
-            await self._keep_evidence(job, "stored-bytes", job.item.url, error)
-            raise EquivocationError(
-                f"{job.what}: other bytes are stored under {job.key} already: {error};"
-                " `mirrorwitness audit --repair` tells whether they rotted or upstream changed them"
-            ) from error
-        return _held(job.item, verifier)
+            mismatch = error
+        await self._keep_evidence(job, "stored-bytes", job.item.url, mismatch)
+        raise EquivocationError(
+            f"{job.what}: other bytes are stored under {job.key} already: {mismatch};"
+            " `mirrorwitness audit --repair` tells whether they rotted or upstream changed them"
+        ) from mismatch
 
     async def _keep_evidence(self, job: _Job, kind: str, url: str, error: IntegrityMismatchError) -> None:
         content = {"kind": kind, "key": job.key, "url": url, "reason": str(error)}

@@ -6,11 +6,12 @@ Every function opens what it needs, runs, and closes everything again; nothing o
 from __future__ import annotations
 
 import random
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import msgspec
+import orjson
 import trio
 
 from mirrorwitness.errors import ExitCode, MirrorWitnessError, StorageError
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.package import PackageTerms
     from mirrorwitness.mirror.plan import Plan
     from mirrorwitness.mirror.progress import Progress
-    from mirrorwitness.mirror.select import Selection
     from mirrorwitness.mirror.sync import RunSummary
     from mirrorwitness.run.session import Upstream, Wishes
     from mirrorwitness.storage import Storage
@@ -100,33 +100,20 @@ async def make_plan(wishes: Wishes, progress: Progress, *, ask_sizes: bool) -> P
     selection = wishes.selection()
     names = wishes.packages(selection)
     progress.started(len(names))
-    async with open_upstream(wishes) as upstream:
-        if wishes.config.storage is None:
-            return await _plan(wishes, selection, names, upstream, None, progress, ask_sizes=ask_sizes)
-        async with open_mirror(wishes.config) as storage:
-            return await _plan(wishes, selection, names, upstream, storage, progress, ask_sizes=ask_sizes)
-
-
-async def _plan(
-    wishes: Wishes,
-    selection: Selection,
-    names: Sequence[PackageName],
-    upstream: Upstream,
-    storage: Storage | None,
-    progress: Progress,
-    *,
-    ask_sizes: bool,
-) -> Plan:
-    keys = await refresh_keys(None, upstream, wishes.config.signatures)
-    planner = Planner(
-        authority=upstream.authority,
-        catalogue=None if storage is None else Catalogue(storage),
-        terms=wishes.terms(selection, keys[0]),
-        workers=wishes.config.limits.packages,
-        ask_sizes=ask_sizes,
-        progress=progress,
-    )
-    return await planner.run(names)
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(open_upstream(wishes))
+        has_mirror = wishes.config.storage is not None
+        storage = await stack.enter_async_context(open_mirror(wishes.config)) if has_mirror else None
+        keys, _ = await refresh_keys(None, upstream, wishes.config.signatures)
+        planner = Planner(
+            authority=upstream.authority,
+            catalogue=None if storage is None else Catalogue(storage),
+            terms=wishes.terms(selection, keys),
+            workers=wishes.config.limits.packages,
+            ask_sizes=ask_sizes,
+            progress=progress,
+        )
+        return await planner.run(names)
 
 
 async def run_sync(wishes: Wishes, progress: Progress) -> RunSummary:
@@ -167,40 +154,23 @@ async def run_sync(wishes: Wishes, progress: Progress) -> RunSummary:
             counts=dict(run.summary.counts),
             storage_check=storage_check,
         )
-        await _record_run(storage, catalogue, record, wishes, selection, terms, upstream, run.summary)
+        about = make_about(
+            software=make_user_agent(None),
+            sources=[source.base for source in upstream.sources],
+            contact=wishes.config.contact,
+            policy=terms.policy,
+            keys=keys,
+            run=record,
+            selection=selection,
+        )
+        try:
+            await catalogue.write_run(record)
+            await storage.put(layout.MIRROR_KEY, orjson.dumps(about), content_type="application/json")
+        except StorageError as error:
+            if run.summary.fatal is None:
+                raise
+            run.summary.alarms.append(f"the run could not be recorded: {error}")
     return run.summary
-
-
-async def _record_run(
-    storage: Storage,
-    catalogue: Catalogue,
-    record: RunRecord,
-    wishes: Wishes,
-    selection: Selection,
-    terms: PackageTerms,
-    upstream: Upstream,
-    summary: RunSummary,
-) -> None:
-    about = make_about(
-        software=make_user_agent(None),
-        sources=[source.base for source in upstream.sources],
-        contact=wishes.config.contact,
-        policy=terms.policy,
-        keys=terms.keys,
-        run=record,
-        selection={
-            "names": len(selection.names()),
-            "globs": len(selection.globs()),
-            "deny_rules": len(selection.denied),
-        },
-    )
-    try:
-        await catalogue.write_run(record)
-        await storage.put(layout.MIRROR_KEY, msgspec.json.encode(about), content_type="application/json")
-    except StorageError as error:
-        if summary.fatal is None:
-            raise
-        summary.alarms.append(f"the run could not be recorded: {error}")
 
 
 async def _check_briefly(storage: Storage) -> dict[str, str]:

@@ -47,9 +47,9 @@ async def run_until_signal(
                 stop()
                 scope.deadline = trio.current_time() + grace
 
-    async with trio.open_nursery() as nursery:
-        with trio.CancelScope() as scope:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(watch, scope)
             await work()
-        nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
     return is_stopped

@@ -37,8 +37,8 @@ _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _MAX_THREADS: Final = 256
 """Most threads for a directory; more only add memory and switches."""
 
-MAX_S3_PREFIX_BYTES: Final = 24
-"""Longest prefix within a bucket: S3's limit for keys (1,024 bytes) less `MAX_KEY_BYTES` of ours."""
+MAX_S3_PREFIX_BYTES: Final = 256
+"""Longest prefix within a bucket: leaves 768 of S3's 1,024 bytes, and the longest key of a mirror's layout has 560."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,10 @@ def _parse_prefix(text: str, prefix: str) -> str:
         check_key(stripped)
     except ConfigurationError as error:
         raise ConfigurationError(f"storage address {text!r}: {error}") from error
+    if len(stripped.encode()) > MAX_S3_PREFIX_BYTES:
+        raise ConfigurationError(
+            f"storage address {text!r}: the prefix is too long, expected at most {MAX_S3_PREFIX_BYTES} bytes"
+        )
     return f"{stripped}/"
 
 

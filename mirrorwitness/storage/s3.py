@@ -49,6 +49,9 @@ __all__ = ["S3Storage", "open_s3"]
 LISTING_BYTES: Final = 8 * 1024 * 1024
 """Longest page of a listing: 1,000 keys of 1,024 bytes, each percent-encoded, with their tags, take under 5 MB."""
 
+MAX_S3_KEY_BYTES: Final = 1024
+"""Longest key that S3 allows, the prefix included."""
+
 MAX_PAGE: Final = 1000
 """Most objects of one page of a listing; services give no more."""
 
@@ -181,7 +184,12 @@ class S3Storage:
             return b"".join(pieces), reader.info
 
     def _full(self, key: str) -> str:
-        return self._prefix + check_key(key)
+        full = self._prefix + check_key(key)
+        if len(full.encode()) > MAX_S3_KEY_BYTES:
+            raise ConfigurationError(
+                f"storage key {full[:200]!r} is longer than {MAX_S3_KEY_BYTES} bytes with its prefix"
+            )
+        return full
 
 
 class _S3Reader:

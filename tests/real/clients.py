@@ -186,7 +186,7 @@ def open_network(directory: Path) -> Iterator[Network]:
     """Make a network that holds loopback only, for as long as the block lasts."""
     command = [sys.executable, str(ROOT / "scripts" / "isolated.py"), "sh", "-c", "echo ready; exec sleep 86400"]
     with (directory / "network.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)  # noqa: S603 - ours
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
     try:
         assert process.stdout is not None
         if process.stdout.readline() == b"ready\n":
@@ -197,7 +197,8 @@ def open_network(directory: Path) -> Iterator[Network]:
     finally:
         process.kill()
         process.wait()
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def node_program(pattern: str) -> Path:
@@ -214,7 +215,7 @@ def node_program(pattern: str) -> Path:
 
 def mirrorwitness(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
     """Run a command of the product to its end; standard output only, so that ``--json`` can be read."""
-    done = subprocess.run(  # noqa: S603 - our own program
+    done = subprocess.run(
         [sys.executable, "-m", "mirrorwitness", *arguments],
         cwd=ROOT,
         env={**os.environ, **(environment or {})},
@@ -286,7 +287,7 @@ def run_to_end(command: list[str], *, project: Path, network: Network) -> Outcom
     environment = {"PATH": os.environ["PATH"], "HOME": str(project.parent / "home"), "LANG": "C.UTF-8"}
     if not network.is_isolated:
         environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9") | {"NO_PROXY": "127.0.0.1"}
-    process = subprocess.Popen(  # noqa: S603 - the commands are ours
+    process = subprocess.Popen(
         [*network.prefix, *command],
         cwd=project,
         env=environment,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +18,8 @@ from tests.real.installed import find_differences, locked_tarballs
 from tests.real.servers import NotInstalledError, tail
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.real.clients import Client, Outcome, Served
 
 

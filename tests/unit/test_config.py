@@ -188,19 +188,19 @@ class TestLoad:
         config = load(
             file,
             'storage = "file:a"\ncontact = "a"\npublic_url = "http://a"\n'
-            "[limits]\npackages = 1\nretries = 1\nredirects = 1",
+            "[limits]\npackages = 1\nretries = 1\nconnections = 1",
             {
                 "MIRRORWITNESS_CONTACT": "b",
                 "MIRRORWITNESS_PUBLIC_URL": "http://b",
                 "MIRRORWITNESS_LIMITS_RETRIES": "2",
-                "MIRRORWITNESS_LIMITS_REDIRECTS": "2",
+                "MIRRORWITNESS_LIMITS_CONNECTIONS": "2",
                 "MIRRORWITNESS_SERVE_TRUST_FORWARDED": "true",
                 "MIRRORWITNESS_STORAGE": " ",
             },
-            **{"public_url": "http://c", "limits.redirects": 3, "contact": None, "storage": ()},
+            **{"public_url": "http://c", "limits.connections": 3, "contact": None, "storage": ()},
         )
         assert (config.storage, config.contact, config.public_url) == (f"file:{file.parent}/a", "b", "http://c")
-        assert (config.limits.packages, config.limits.retries, config.limits.redirects) == (1, 2, 3)
+        assert (config.limits.packages, config.limits.retries, config.limits.connections) == (1, 2, 3)
         assert config.serve.trust_forwarded is True
 
     def test_paths_are_relative_to_who_says_them(self, file: Path) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirrorwitness.errors import ExitCode
@@ -35,6 +34,7 @@ from tests.unit.mirror.direct import DirectFetcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mirrorwitness.mirror.audit import Finding
     from mirrorwitness.mirror.package import PackageResult
@@ -65,6 +65,8 @@ class Mirror:
     workers: int = 4
     options: TarballOptions = field(default_factory=lambda: TarballOptions(concurrency=8))
     hosts: tuple[str, ...] = ()
+    silent: tuple[RegistrySimulator, ...] = ()
+    """Hosts that can be reached and are no source."""
     wrapped: Storage | None = None
     """Used in the place of `storage` by runs, where a test puts something in between."""
 
@@ -77,7 +79,7 @@ class Mirror:
         return make_selection(rules, self.denied)
 
     def upstream(self) -> Upstream:
-        fetcher = DirectFetcher(*self.sims)
+        fetcher = DirectFetcher(*self.sims, *self.silent)
         options = RegistryOptions(tries=_QUICK, allowed_hosts=self.hosts)
         return Upstream(tuple(Registry(base=sim.base, fetcher=fetcher, options=options) for sim in self.sims))
 

@@ -43,8 +43,8 @@ class DirectFetcher(Fetcher):
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | Path | None = None,
-        public_only: bool = False,
+        body: bytes | Path | None = None,  # noqa: ARG002 - nothing is uploaded here
+        public_only: bool = False,  # noqa: ARG002 - there are no addresses here
     ) -> AsyncGenerator[Response, None]:
         """Answer from the simulator's state; as `Fetcher.request`."""
         await trio.lowlevel.checkpoint()

@@ -122,7 +122,7 @@ class SameEtagStorage(MemoryStorage):
         content_type: str = "application/octet-stream",
     ) -> ObjectInfo:
         matched = None if if_match is None else await super().stat(key)
-        info = await super().put(key, body, if_absent=if_absent, if_match=matched and matched.etag)
+        info = await super().put(key, body, if_absent=if_absent, if_match=None if matched is None else matched.etag)
         return replace(info, etag=str(info.size))
 
 

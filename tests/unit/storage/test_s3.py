@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from mirrorwitness.errors import (
+    ConfigurationError,
     ObjectMissingError,
     PreconditionFailedError,
     StorageError,
@@ -460,6 +461,13 @@ async def test_body_that_cannot_be_read(clock: MockClock, bucket: Storage, tmp_p
         await bucket.put("k", tmp_path / "none")
     with pytest.raises(StorageError, match="cannot read the body"):
         await bucket.put("k", tmp_path)
+
+
+async def test_key_too_long_with_its_prefix(service: HostileS3) -> None:
+    """A key that fits by itself is refused where the prefix makes it too long for S3."""
+    async with serve_s3(service) as address, open_storage(address.replace("/p?", f"/{'p' * 50}?")) as storage:
+        with pytest.raises(ConfigurationError, match="longer than 1024 bytes"):
+            await storage.stat("k/" * 490 + "k")
 
 
 async def test_body_above_the_limit_of_one_put(
