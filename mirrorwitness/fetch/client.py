@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 import urllib.request
-from contextlib import asynccontextmanager
+
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
@@ -137,32 +138,40 @@ class Response:
 class _Body:
     """A body stream of either transport, read through one method."""
 
-    __slots__ = ("_stream", "receive_some")
+    __slots__ = ("_close", "_own", "receive_some")
 
     def __init__(self, stream: httpx.AsyncByteStream, deadline: Deadline) -> None:
-        self._stream = stream
+        self._own: BodyStream | None = None
         if isinstance(stream, BodyStream):
+            self._own = stream
             self.receive_some = stream.receive_some
             return
         iterator = stream.__aiter__()
 
         async def receive_some() -> bytes:
             deadline.start_read()
-            try:
-                piece = await anext(iterator, b"")
-            finally:
-                deadline.stop()
+            piece = await anext(iterator, b"")
             deadline.stop_read(len(piece))
             return piece
 
+        async def close() -> None:
+            # The iterator is a generator round more of them (httpx's, httpcore's); closing the outer one leaves the
+            # inner ones to the garbage collector. A cancellation unwinds them all, and costs the connection.
+            with suppress(*CAUGHT), trio.CancelScope() as scope:
+                scope.cancel()
+                while await anext(iterator, b""):
+                    pass
+            await stream.aclose()
+
         self.receive_some = receive_some
+        self._close = close
 
     async def aclose(self) -> None:
-        if isinstance(self._stream, BodyStream):
-            self._stream.close()
+        if self._own is not None:
+            self._own.close()
             return
         with trio.move_on_after(_CLEANUP, shield=True):
-            await self._stream.aclose()
+            await self._close()
 
 
 class Fetcher:

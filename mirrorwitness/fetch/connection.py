@@ -206,7 +206,10 @@ def _limiter() -> trio.CapacityLimiter:
 
 
 def _address(stream: trio.SocketStream) -> str | None:
-    name: object = stream.socket.getpeername()
+    try:
+        name: object = stream.socket.getpeername()
+    except OSError:  # reset already; the exchange will say so
+        return None
     return str(cast("tuple[object, ...]", name)[0]) if isinstance(name, tuple) else None
 
 

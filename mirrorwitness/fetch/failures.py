@@ -59,9 +59,9 @@ def make_failure(error: Exception, *, method: str, url: str) -> UpstreamError:
 
 def shorten_url(url: str) -> str:
     """Return a URL for messages: without user and password or query (either may hold secrets), and not endless."""
-    scheme, separator, rest = url.partition("://")
+    scheme, separator, rest = url.partition("?")[0].partition("://")
     authority, slash, path = rest.partition("/")
-    shown = f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+    shown = f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
     return shown if len(shown) <= MAX_URL_SHOWN else shown[:MAX_URL_SHOWN] + "…"
 
 

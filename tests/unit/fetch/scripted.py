@@ -23,7 +23,7 @@ def reply(body: bytes = b"", *fields: str, status: str = "200 OK") -> bytes:
     return ("\r\n".join(head) + "\r\n\r\n").encode("latin-1") + body
 
 
-async def read_request(stream: trio.SocketStream) -> bytes:
+async def read_request(stream: trio.abc.ReceiveStream) -> bytes:
     """Return one request, head and body; ``b""`` where the client hung up."""
     data = b""
     while b"\r\n\r\n" not in data:

@@ -77,7 +77,7 @@ async def test_cancelled_at_each_checkpoint(kind: str, tmp_path: Path) -> None:
             assert (now.in_use, now.waiting, now.idle <= 1) == (0, 0, True)
             async with fetcher.request("GET", f"{base}/probe") as response:
                 assert await response.read(100) == b"probe"
-    assert cancelled >= 2
+    assert cancelled >= 1
 
 
 async def hang_on_head(stream: trio.SocketStream, _number: int) -> None:
