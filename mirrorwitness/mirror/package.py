@@ -110,6 +110,7 @@ class PackageResult:
         downloaded: tarballs downloaded.
         downloaded_bytes: their size.
         evidence: keys of evidence written.
+        owed: what beside tarballs could not be copied now, as sentences; the versions concerned are served.
         alarms: sentences that an operator should read although nothing failed.
     """
 
@@ -122,6 +123,7 @@ class PackageResult:
     downloaded: int = 0
     downloaded_bytes: int = 0
     evidence: Sequence[str] = ()
+    owed: list[str] = field(default_factory=list[str])
     alarms: list[str] = field(default_factory=list)
 
     def problem(self) -> str | None:
@@ -136,7 +138,7 @@ class PackageResult:
                 return f"{self.name}@{block.subject}: {block.reason}"
         if self.evidence:
             return f"{self.name}: a source disagreed, the evidence is {self.evidence[0]}"
-        return None
+        return self.owed[0] if self.owed else None
 
 
 class PackageSync:
@@ -279,7 +281,7 @@ class PackageSync:
             try:
                 body = await self._authority.attestations(result.name, item.version)
             except UpstreamError as error:
-                result.alarms.append(f"{result.name}@{item.version}: no attestations copied: {error}")
+                result.owed.append(f"{result.name}@{item.version}: attestations not copied: {error}")
                 continue
             if body is not None:
                 key = layout.attestations_key(result.name, item.version)
@@ -377,6 +379,6 @@ def _settle(
     is_security = any(isinstance(error, SecurityError) for error in brought.withheld.values())
     if result.evidence or is_security or any(block.kind.is_divergence for block in decision.blocks):
         result.status = Status.DIVERGED
-    elif brought.withheld or any(block.kind.is_unfinished for block in decision.blocks):
+    elif brought.withheld or result.owed or any(block.kind.is_unfinished for block in decision.blocks):
         result.status = Status.UNFINISHED
     return result

@@ -74,7 +74,10 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One page of a listing, in ascending order of the keys' UTF-8 bytes.
+    """One page of a listing.
+
+    Directories list in ascending order of the keys' UTF-8 bytes, and so does every bucket tried but SeaweedFS, which
+    walks directories. Nothing may depend on the order: only on `more_after` leading through every key once.
 
     Attributes:
         objects: the objects of this page.
@@ -159,7 +162,7 @@ class Storage(Protocol):
         ...
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> Listing:
-        """List objects whose keys start with `prefix` (a plain string prefix) and sort after `after`."""
+        """List objects whose keys start with `prefix` (a plain string prefix), going on after the page that ended there."""
         ...
 
     async def delete(self, key: str) -> None:

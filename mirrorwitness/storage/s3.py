@@ -153,8 +153,10 @@ class S3Storage:
 
     async def list(self, prefix: str, *, after: str = "", limit: int = MAX_PAGE) -> Listing:
         """List objects; see `mirrorwitness.storage.Storage.list`. A page has at most `MAX_PAGE` objects."""
-        # Starting after the bare prefix leaves out the marker object that some tools put there.
-        full, start = self._prefix + check_prefix(prefix), self._prefix + after
+        full = self._prefix + check_prefix(prefix)
+        # Starting after a bare "directory" leaves out the marker object that some tools put there. The start is always
+        # inside the prefix: JuiceFS answers 501 otherwise.
+        start = self._prefix + after if after else full if full.endswith("/") else ""
         query = (
             ("encoding-type", "url"),
             ("list-type", "2"),

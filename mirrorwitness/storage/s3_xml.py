@@ -2,7 +2,7 @@
 
 Rules:
 
-- A listing is believed only in the one shape that was asked for: version 2, keys URL-encoded, in ascending byte order,
+- A listing is believed only in the one shape that was asked for: version 2, keys URL-encoded,
   after the key asked for, under the prefix asked for. Anything else is an error and never a shorter list: some servers
   list unsorted or lose keys (research/E 1.3), and an object that is missing from a listing looks deleted.
 - Document types and entities are refused unread.
@@ -77,7 +77,7 @@ def parse_listing(body: bytes, *, prefix: str, after: str) -> ListedPage:
     if truncated not in {"true", "false"}:
         raise StorageError(f"the listing of {prefix!r} has IsTruncated {truncated!r}, expected true or false")
     objects = tuple(_parse_object(item, prefix) for item in root if _name(item) == "Contents")
-    _check_order(objects, prefix=prefix, after=after)
+    _check_progress(objects, prefix=prefix, after=after)
     if truncated == "true" and not objects:
         raise StorageError(f"the listing of {prefix!r} says that more follows after nothing")
     return ListedPage(objects, is_truncated=truncated == "true")
@@ -123,15 +123,18 @@ def _parse_object(item: ET.Element, prefix: str) -> ListedObject:
     return ListedObject(key, int(size), etag.strip('"'))
 
 
-def _check_order(objects: tuple[ListedObject, ...], *, prefix: str, after: str) -> None:
-    before = after
+def _check_progress(objects: tuple[ListedObject, ...], *, prefix: str, after: str) -> None:
+    """Check that a page leads on: all below the prefix, nothing twice, nothing from before.
+
+    The order within a page is the service's own: SeaweedFS walks directories (``@s/x`` before ``@s-t/x``), and its
+    ``start-after`` goes on in that same order. Whether paging is complete is what `mirrorwitness store-check` tries.
+    """
+    seen = {after}
     for found in objects:
         if not found.key.startswith(prefix):
             raise StorageError(f"the listing of {prefix!r} has the key {found.key!r}, which is not below it")
-        # A str of whole code points sorts as its UTF-8 bytes do.
-        if found.key <= before:
+        if found.key in seen:
             raise StorageError(
-                f"the listing of {prefix!r} is not in byte order: {found.key!r} came after {before!r}; "
-                "this service cannot hold a mirror"
+                f"the listing of {prefix!r} does not lead on: {found.key!r} came again; this service cannot hold a mirror"
             )
-        before = found.key
+        seen.add(found.key)

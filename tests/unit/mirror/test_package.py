@@ -458,7 +458,7 @@ class TestDocuments:
         only = make_mirror(sim, rules=["left-pad"])
         assert (await only.sync()).exit_code() is not ExitCode.COMPLETE
         assert other.requests == []
-        allowed = make_mirror(sim, rules=["left-pad"], hosts=("cdn.example",), silent=(other,))
+        allowed = make_mirror(sim, rules=["left-pad"], hosts=("http://cdn.example",), silent=(other,))
         await allowed.sync_well()
         dist = allowed.document("left-pad")["versions"]["1.0.0"]["dist"]
         assert dist["tarball"] == f"{layout.STORED_BASE}/left-pad/-/odd"

@@ -418,14 +418,14 @@ async def test_length_must_be_a_number(clock: MockClock, bucket: Storage, servic
 @pytest.mark.parametrize(
     "items",
     [
-        "".join(f"<Contents><Key>p/{k}</Key><Size>1</Size><ETag>e</ETag></Contents>" for k in "ba"),
+        "".join(f"<Contents><Key>p/{k}</Key><Size>1</Size><ETag>e</ETag></Contents>" for k in "bb"),
         "<Contents><Key>q/a</Key><Size>1</Size><ETag>e</ETag></Contents>",
     ],
 )
-async def test_unordered_or_foreign_listing_is_refused(
+async def test_repeating_or_foreign_listing_is_refused(
     clock: MockClock, bucket: Storage, service: HostileS3, items: str
 ) -> None:
-    """A service that lists unsorted would make objects look deleted (research/E 1.3: fauxqs)."""
+    """A listing that goes round in circles, or shows what was not asked for, is believed in nothing."""
     service.fail("GET", "", Fault(body=listing(items)))
     with pytest.raises(StorageError, match="listing"):
         await bucket.list("")
