@@ -80,6 +80,8 @@ class BodyStream(httpx.AsyncByteStream):
         self._parser = parser
         self._deadline = deadline
         deadline.expect_body(parser.length)
+        if not parser.chunked:
+            parser.detach()  # the rest of the body is counted, not parsed
         if parser.complete:
             self._finish(reusable=parser.keep_alive)
 
@@ -154,6 +156,8 @@ class BodyStream(httpx.AsyncByteStream):
     def _finish(self, *, reusable: bool) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            if self._parser.chunked:
+                self._parser.detach()
             self._pool.give_back(connection, reusable=reusable)
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import urllib.request
-
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
