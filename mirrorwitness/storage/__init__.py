@@ -162,7 +162,7 @@ class Storage(Protocol):
         ...
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> Listing:
-        """List objects whose keys start with `prefix` (a plain string prefix), going on after the page that ended there."""
+        """List objects whose keys start with `prefix` (a plain string prefix), going on after the key `after`."""
         ...
 
     async def delete(self, key: str) -> None:

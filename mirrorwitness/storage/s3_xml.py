@@ -134,7 +134,5 @@ def _check_progress(objects: tuple[ListedObject, ...], *, prefix: str, after: st
         if not found.key.startswith(prefix):
             raise StorageError(f"the listing of {prefix!r} has the key {found.key!r}, which is not below it")
         if found.key in seen:
-            raise StorageError(
-                f"the listing of {prefix!r} does not lead on: {found.key!r} came again; this service cannot hold a mirror"
-            )
+            raise StorageError(f"the listing of {prefix!r} does not lead on: {found.key!r} came again")
         seen.add(found.key)
