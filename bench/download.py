@@ -4,8 +4,8 @@
 
 Both read the same bodies over loopback HTTP/1.1 with keep-alive, from nginx in a temporary directory (from the
 registry simulator where nginx is not installed). Each measurement is a process of its own; the rounds of the clients
-are interleaved and the best of each counts, because neighbours only ever add. The rows: `Fetcher` (deadlines included), the same transport under
-``httpx.AsyncClient`` (what skipping that layer saves), and stock pooled httpx.
+are interleaved, and the best of each counts, because neighbours only ever add. The rows: `Fetcher` (deadlines
+included), the same transport under ``httpx.AsyncClient`` (what leaving that layer out saves), and stock pooled httpx.
 
 Goals (research/F 10): at most 0.35 times the processor time of stock httpx at 32 in flight, and at 256 at least 0.8
 times the throughput per core of 32. Exit status 1 where one is missed.

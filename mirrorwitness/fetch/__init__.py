@@ -1,8 +1,8 @@
 """The only door to HTTP as a client: connections, deadlines, redirects and manners.
 
 What lies behind it: `client` (one exchange), `transport` over `connection` over `head` (the bytes), `deadline`,
-`failures` (the table of errors); and `session` with `politeness`, `gate`, `redirects` and `addresses` (how to behave
-towards a host). No other package imports httpx or httptools, and nothing of theirs gets out.
+`failures` (the table of errors); and `session` with `politeness`, `gate`, `redirects`, `addresses` and `urls` (how to
+behave towards a host). No other package imports httpx or httptools, and nothing of theirs gets out.
 """
 
 from __future__ import annotations

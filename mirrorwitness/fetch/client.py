@@ -15,6 +15,7 @@ Rules:
 
 from __future__ import annotations
 
+import io
 import math
 import urllib.request
 from contextlib import asynccontextmanager, suppress
@@ -28,8 +29,9 @@ import trio
 from mirrorwitness.errors import ConfigurationError, StorageError, UpstreamProtocolError, UpstreamUnreachableError
 from mirrorwitness.fetch.bodies import BodyStream, UploadStream
 from mirrorwitness.fetch.deadline import SECONDS, Deadline, Patience
-from mirrorwitness.fetch.failures import CAUGHT, make_failure, shorten_url
+from mirrorwitness.fetch.failures import CAUGHT, make_failure
 from mirrorwitness.fetch.transport import StackTransport, TransportStatistics, make_context
+from mirrorwitness.fetch.urls import shorten_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -120,14 +122,13 @@ class Response:
         announced = self.headers.get("content-length", "")
         if announced.isascii() and announced.isdigit() and int(announced) > limit:
             raise self._too_long(limit, f"{announced} announced")
-        pieces: list[bytes] = []
-        size = 0
+        # BytesIO grows in place and hands its buffer out without a copy: a large body is in memory once.
+        body = io.BytesIO()
         while piece := await self.receive_some():
-            size += len(piece)
-            if size > limit:
+            if body.tell() + len(piece) > limit:
                 raise self._too_long(limit, "more came")
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            body.write(piece)
+        return body.getvalue()
 
     def _too_long(self, limit: int, found: str) -> UpstreamProtocolError:
         shown = shorten_url(self.url)

@@ -19,6 +19,7 @@ from mirrorwitness.errors import (
 )
 from mirrorwitness.fetch.politeness import SickAnswerError
 from mirrorwitness.fetch.transport import PrivateAddressError
+from mirrorwitness.fetch.urls import shorten_url
 
 __all__ = ["FAILURES", "make_failure"]
 
@@ -55,15 +56,3 @@ def make_failure(error: Exception, *, method: str, url: str) -> UpstreamError:
     if isinstance(error, httpx.RemoteProtocolError) and str(error).startswith(_CUT_SHORT):
         kind = UpstreamUnreachableError
     return kind(f"{method} {shorten_url(url)}: {str(error) or type(error).__name__}")
-
-
-def shorten_url(url: str) -> str:
-    """Return a URL for messages: without user and password or query (either may hold secrets), and not endless."""
-    scheme, separator, rest = url.partition("?")[0].partition("://")
-    authority, slash, path = rest.partition("/")
-    shown = f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
-    return shown if len(shown) <= MAX_URL_SHOWN else shown[:MAX_URL_SHOWN] + "…"
-
-
-MAX_URL_SHOWN: Final = 300
-"""Most characters of a URL in a message."""

@@ -24,7 +24,6 @@ from mirrorwitness.errors import (
     UpstreamRefusedError,
     UpstreamUnreachableError,
 )
-from mirrorwitness.fetch.deadline import SECONDS
 
 __all__ = [
     "MAX_PAUSE",
@@ -38,6 +37,8 @@ __all__ = [
     "parse_retry_after",
     "pause_for",
 ]
+
+SECONDS: Final = 1.0
 
 MIN_PAUSE: Final = 1 * SECONDS
 """Shortest pause after 429 or 503. Registries send ``Retry-After: 0`` together with 429; at once is not an answer."""

@@ -21,7 +21,7 @@ from urllib.parse import urljoin, urlsplit
 
 from mirrorwitness.errors import ConfigurationError, UpstreamProtocolError, UpstreamRefusedError
 from mirrorwitness.fetch.addresses import is_public_address
-from mirrorwitness.fetch.failures import shorten_url
+from mirrorwitness.fetch.urls import shorten_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

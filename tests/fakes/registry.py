@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import functools
 import gzip
-import hashlib
 import json
 import sys
 from contextlib import asynccontextmanager
@@ -30,10 +29,10 @@ from urllib.parse import unquote
 
 import trio
 
-from tests.fakes.registry_build import Signer, integrity_of, make_tarball, shasum_of
+from tests.fakes.registry_build import Signer, etag_of, integrity_of, make_tarball, shasum_of
 from tests.fakes.registry_demo import add_demo, demo_names, demo_version, load_recorded
 from tests.fakes.registry_packages import FIRST_TIME, Package, file_of, iso
-from tests.fakes.registry_server import Fault, RecordedRequest, Reply, serve_connection
+from tests.fakes.registry_server import Fault, RecordedRequest, Reply, json_reply, serve_connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -83,8 +82,6 @@ class RegistrySimulator:
 
     def __repr__(self) -> str:
         return f"<RegistrySimulator {self.base}, {len(self._packages)} packages, {len(self.requests)} requests>"
-
-    # ---- what the registry holds
 
     def publish(
         self,
@@ -234,8 +231,6 @@ class RegistrySimulator:
         """Forget all planned faults."""
         self._faults.clear()
 
-    # ---- answers
-
     def answer(self, request: RecordedRequest) -> bytes | Reply:
         """Return the reply to a request."""
         if self._record:
@@ -258,15 +253,15 @@ class RegistrySimulator:
 
     def _answer(self, request: RecordedRequest, path: str, *, back: int) -> Reply:  # noqa: PLR0911 - a routing table
         if request.method not in {"GET", "HEAD"}:
-            return _json_reply(405, {"error": "method not allowed"})
+            return json_reply(405, {"error": "method not allowed"})
         if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
-            return _json_reply(401, {"error": "authentication required"})
+            return json_reply(401, {"error": "authentication required"})
         if path.startswith("/-/"):
             return self._answer_endpoint(path)
         name, _, rest = _split_name(path)
         package = self._packages.get(name)
         if package is None or (package.document is None and package.raw is None and not rest):
-            return _json_reply(404, {"error": "Not found"})
+            return json_reply(404, {"error": "Not found"})
         if rest.startswith("-/"):
             return self._answer_tarball(package, rest.removeprefix("-/"))
         if rest:
@@ -275,27 +270,27 @@ class RegistrySimulator:
 
     def _answer_endpoint(self, path: str) -> Reply:
         if path == "/-/ping":
-            return _json_reply(200, {})
+            return json_reply(200, {})
         if path == "/-/demo/names":
-            return _json_reply(200, self.names)
+            return json_reply(200, self.names)
         if path == "/-/npm/v1/keys" and self.keys is not None:
-            return _json_reply(200, {"keys": self.keys})
+            return json_reply(200, {"keys": self.keys})
         found = self.attestations.get(path.removeprefix("/-/npm/v1/attestations/"))
         if found is not None:
             return Reply(200, (("content-type", "application/json"),), found)
-        return _json_reply(404, {"error": "Not found"})
+        return json_reply(404, {"error": "Not found"})
 
     def _answer_tarball(self, package: Package, file: str) -> Reply:
         data = package.tarballs.get(file)
         if data is None:
-            return _json_reply(404, {"error": "Not found"})
-        return Reply(200, (("content-type", "application/octet-stream"), ("etag", _etag(data))), data)
+            return json_reply(404, {"error": "Not found"})
+        return Reply(200, (("content-type", "application/octet-stream"), ("etag", etag_of(data))), data)
 
     def _answer_version(self, package: Package, wanted: str) -> Reply:
         document = json.loads(package.render(base=self.base, back=0, short=False))
         version = document.get("dist-tags", {}).get(wanted, wanted)
         manifest = document.get("versions", {}).get(version)
-        return _json_reply(404, f"version not found: {wanted}") if manifest is None else _json_reply(200, manifest)
+        return json_reply(404, f"version not found: {wanted}") if manifest is None else json_reply(200, manifest)
 
     def _answer_packument(self, package: Package, headers: Mapping[str, str], *, back: int) -> Reply:
         accept = headers.get("accept", "*/*")
@@ -304,20 +299,18 @@ class RegistrySimulator:
         stamp = format_datetime(package.modified, usegmt=True)
         fields = [
             ("content-type", _INSTALL_TYPE if short else "application/json"),
-            ("etag", _etag(body)),
+            ("etag", etag_of(body)),
             ("last-modified", stamp),
             ("cache-control", "public, max-age=300"),
             ("vary", "accept-encoding, accept"),
         ]
         asked = headers.get("if-none-match")
-        if asked == _etag(body) or (asked is None and headers.get("if-modified-since") == stamp):
+        if asked == etag_of(body) or (asked is None and headers.get("if-modified-since") == stamp):
             return Reply(304, tuple(fields[1:]))
         if "gzip" in headers.get("accept-encoding", ""):
             fields.append(("content-encoding", "gzip"))
             body = gzip.compress(body, compresslevel=6, mtime=0)
         return Reply(200, tuple(fields), body)
-
-    # ---- small things
 
     def _tick(self) -> datetime:
         self._ready.clear()
@@ -380,14 +373,6 @@ def _split_name(path: str) -> tuple[str, str, str]:
     parts = path.lstrip("/").split("/")
     count = 2 if parts[0].startswith("@") else 1
     return "/".join(parts[:count]), "/", "/".join(parts[count:])
-
-
-def _json_reply(status: int, value: object) -> Reply:
-    return Reply(status, (("content-type", "application/json"),), json.dumps(value).encode())
-
-
-def _etag(body: bytes) -> str:
-    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
 
 
 async def _main(arguments: list[str]) -> None:

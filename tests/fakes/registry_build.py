@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Signer", "abbreviate", "filler", "integrity_of", "make_tarball", "shasum_of"]
+__all__ = ["Signer", "abbreviate", "etag_of", "filler", "integrity_of", "make_tarball", "shasum_of"]
 
 _NPM_MTIME: Final = 499_162_500
 """The time stamp that npm gives every file it packs: 26 October 1985."""
@@ -73,6 +73,11 @@ def integrity_of(data: bytes) -> str:
 
 def shasum_of(data: bytes) -> str:
     return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+
+
+def etag_of(body: bytes) -> str:
+    """Return the ETag of a document as the public registry makes it: its MD5 in quotes."""
+    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
 
 
 class Signer:

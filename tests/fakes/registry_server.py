@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import json
 import socket
 import struct
 import zlib
@@ -22,7 +23,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Answerer", "Fault", "RecordedRequest", "Reply", "serve_connection"]
+__all__ = ["Answerer", "Fault", "RecordedRequest", "Reply", "json_reply", "serve_connection"]
 
 _RECEIVE: Final = 64 * 1024
 _BOMB_PIECE: Final = 1 << 20
@@ -336,6 +337,11 @@ async def _send_chunks(stream: trio.SocketStream, reply: Reply) -> None:
         await stream.send_all(b"%x\r\n%b\r\n" % (len(piece), piece))
     if reply.cut is None:
         await stream.send_all(b"0\r\n\r\n")
+
+
+def json_reply(status: int, value: object) -> Reply:
+    """Return a reply with a JSON body."""
+    return Reply(status, (("content-type", "application/json"),), json.dumps(value).encode())
 
 
 def _phrase(status: int) -> str:

@@ -14,8 +14,9 @@ import trio.testing
 from mirrorwitness.errors import StorageError, UpstreamProtocolError, UpstreamUnreachableError
 from mirrorwitness.fetch import FetchOptions, Patience, open_fetcher
 from mirrorwitness.fetch.bodies import UploadStream
-from mirrorwitness.fetch.failures import MAX_URL_SHOWN, make_failure, shorten_url
+from mirrorwitness.fetch.failures import make_failure
 from mirrorwitness.fetch.transport import MAX_ORIGINS, StackTransport
+from mirrorwitness.fetch.urls import MAX_URL_SHOWN, shorten_url
 from tests.unit.fetch.scripted import answer_all, listening, read_request, reply
 
 if TYPE_CHECKING:
