@@ -12,6 +12,7 @@ What this does not do: say which installs must succeed; that is the tests' part.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -36,6 +37,7 @@ __all__ = [
     "Outcome",
     "Served",
     "make_project",
+    "make_small_project",
     "mirrorwitness",
     "node_program",
     "open_network",
@@ -262,6 +264,17 @@ def make_project(directory: Path, client: Client, url: str, *, lockfile: Path | 
         # It takes a directory without one for a part of whatever project lies above.
         (project / client.lockfile).touch()
     (directory / "home").mkdir()
+    write_settings(project, client, url)
+    return project
+
+
+def make_small_project(directory: Path, client: Client, url: str, dependencies: Mapping[str, str]) -> Path:
+    """Make a new project with the given dependencies, with the client's settings and an empty home and cache."""
+    project = directory / "project"
+    project.mkdir(parents=True)
+    (directory / "home").mkdir()
+    manifest = {"name": "small", "version": "1.0.0", "private": True, "dependencies": dict(dependencies)}
+    (project / "package.json").write_text(json.dumps(manifest))
     write_settings(project, client, url)
     return project
 
