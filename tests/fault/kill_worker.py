@@ -17,6 +17,7 @@ import trio
 
 from mirrorwitness.config import Config, Registry
 from mirrorwitness.config.options import Limits
+from mirrorwitness.config.quantities import Count
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.select import parse_rule
 from mirrorwitness.run.jobs import run_sync
@@ -25,7 +26,7 @@ from mirrorwitness.run.session import Wishes
 
 def sync(storage: str, registry: str, names: list[str]) -> int:
     """Run one sync as `mirrorwitness sync --once` does, and return its exit code."""
-    config = Config(storage=storage, registries=(Registry(url=registry),), limits=Limits(requests_per_second=0))
+    config = Config(storage=storage, registries=(Registry(url=registry),), limits=Limits(requests_per_second=Count(0)))
     wishes = Wishes(config=config, rules=tuple(parse_rule(name, origin="a trial") for name in names))
     return int(trio.run(run_sync, wishes, SilentProgress()).exit_code())
 
