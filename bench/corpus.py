@@ -97,9 +97,7 @@ def find_tarballs(scratch: Path, *, most: int) -> tuple[list[Tarball], bool]:
     return [_make_up(scratch, number) for number in range(most)], False
 
 
-def lay_out(
-    root: Path, tarballs: list[Tarball], *, base: str, packages: int, versions: int
-) -> Corpus:
+def lay_out(root: Path, tarballs: list[Tarball], *, base: str, packages: int, versions: int) -> Corpus:
     """Write `packages` packages of `versions` tarballs each, as a registry at `base` has them."""
     signer = Signer(1)
     names: list[str] = []
@@ -109,9 +107,7 @@ def lay_out(
         name = f"@bench/package-{number:05d}" if number % 5 == 4 else f"bench-package-{number:05d}"
         names.append(name)
         (root / name / "-").mkdir(parents=True, exist_ok=True)
-        chosen = {
-            f"1.{minor}.0": tarballs[(number * versions + minor) % len(tarballs)] for minor in range(versions)
-        }
+        chosen = {f"1.{minor}.0": tarballs[(number * versions + minor) % len(tarballs)] for minor in range(versions)}
         document = _document(name, chosen, base, signer)
         (root / name / "packument.json").write_bytes(document)
         (root / name / "packument.json.gz").write_bytes(gzip.compress(document, 6, mtime=0))

@@ -57,9 +57,7 @@ class _Front(asyncio.Protocol):
 async def serve(port: int, target: int, milliseconds: int) -> None:
     """Listen until killed."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        partial(_Front, target, milliseconds / 1000), "127.0.0.1", port, backlog=1024
-    )
+    server = await loop.create_server(partial(_Front, target, milliseconds / 1000), "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 

@@ -224,7 +224,11 @@ def _s3_rows(setting: Setting, server: S3Server) -> dict[str, Callable[[], None]
     def rclone() -> None:
         settings = environment(server, in_flight=32)
         settings |= {"RCLONE_S3_ENDPOINT": server.endpoint, "RCLONE_S3_PROVIDER": "SeaweedFS"}
-        settings |= {"RCLONE_S3_ENV_AUTH": "true", "RCLONE_S3_REGION": server.region, "RCLONE_S3_NO_CHECK_BUCKET": "true"}
+        settings |= {
+            "RCLONE_S3_ENV_AUTH": "true",
+            "RCLONE_S3_REGION": server.region,
+            "RCLONE_S3_NO_CHECK_BUCKET": "true",
+        }
         _rclone(setting, "s3: rclone", f":s3:{next(setting.buckets)}/npm", settings)
 
     return {

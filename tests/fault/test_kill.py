@@ -86,7 +86,9 @@ def fill(registry: ThreadedRegistry) -> set[bytes]:
         for number in range(3):
             size = 300_000 if (name, number) == ("left", 1) else 2_000
             registry.sim.publish(
-                name, f"1.{number}.0", files={"data": random.Random(f"{name}{number}").randbytes(size)}  # noqa: S311 - the same bytes in each run
+                name,
+                f"1.{number}.0",
+                files={"data": random.Random(f"{name}{number}").randbytes(size)},  # noqa: S311 - the same bytes in each run
             )
             published.add(registry.sim.tarball(name, f"1.{number}.0"))
     return published
