@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -26,8 +27,6 @@ from mirrorwitness.storage import ObjectInfo
 from mirrorwitness.storage.local_tree import fsync_directory, key_lock
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mirrorwitness.storage import Body
     from mirrorwitness.storage.local_tree import Tree
 
@@ -51,7 +50,7 @@ def info_of(key: str, status: os.stat_result) -> ObjectInfo:
 def stat_file(tree: Tree, key: str) -> ObjectInfo | None:
     """Return a file's info, or None where there is no regular file."""
     try:
-        status = tree.path(key).stat()
+        status = os.stat(tree.path(key))
     except (FileNotFoundError, NotADirectoryError):
         return None
     return info_of(key, status) if stat.S_ISREG(status.st_mode) else None
@@ -82,10 +81,9 @@ def read_piece(descriptor: int, position: int, length: int) -> bytes:
 def put_file(tree: Tree, key: str, body: Body, *, if_absent: bool, if_match: str | None) -> ObjectInfo:
     """Write a whole file, atomically, and durably where the tree is so; see `mirrorwitness.storage.Storage.put`."""
     path, temporary = tree.path(key), tree.temporary(key)
-    if if_absent or if_match is not None:
-        _check_condition(
-            key, stat_file(tree, key), if_absent=if_absent, if_match=if_match
-        )  # before writing for nothing
+    if not isinstance(body, bytes) and (if_absent or if_match is not None):
+        # Before a large body is copied for nothing; what counts is the check under the lock.
+        _check_condition(key, stat_file(tree, key), if_absent=if_absent, if_match=if_match)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         _write_body(descriptor, body)
@@ -101,12 +99,13 @@ def put_file(tree: Tree, key: str, body: Body, *, if_absent: bool, if_match: str
             _rename(tree, temporary, path)
             info = info_of(key, os.fstat(descriptor))
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
     finally:
         os.close(descriptor)
     if tree.fsync:
-        fsync_directory(path.parent)
+        fsync_directory(_parent(path))
     return info
 
 
@@ -118,12 +117,12 @@ def remove_file(tree: Tree, key: str) -> None:
         return
     with key_lock(tree, key):
         try:
-            path.unlink()
+            os.unlink(path)
         except FileNotFoundError:
             return
     if tree.fsync:
-        fsync_directory(path.parent)
-    _prune(path.parent, tree.root)
+        fsync_directory(_parent(path))
+    _prune(_parent(path), str(tree.root))
 
 
 def _check_condition(key: str, found: ObjectInfo | None, *, if_absent: bool, if_match: str | None) -> None:
@@ -161,38 +160,42 @@ def _date_after(descriptor: int, older_ns: int) -> None:
         os.utime(descriptor, ns=(older_ns + tick, older_ns + tick))
 
 
-def _rename(tree: Tree, temporary: Path, path: Path) -> None:
+def _rename(tree: Tree, temporary: str, path: str) -> None:
     for _ in range(_RACES):
         try:
-            temporary.rename(path)
+            os.rename(temporary, path)
         except FileNotFoundError:
-            _make_directory(tree, path.parent)
+            _make_directory(tree, _parent(path))
         else:
             return
-    temporary.rename(path)
+    os.rename(temporary, path)
 
 
-def _make_directory(tree: Tree, path: Path) -> None:
-    missing: list[Path] = []
-    while not path.is_dir():
-        missing.append(path)
-        path = path.parent
+def _make_directory(tree: Tree, path: str) -> None:
+    """Make a directory and those above it, each durable before anything in it is."""
+    missing = [path]
+    while not os.path.isdir(parent := _parent(missing[-1])):
+        missing.append(parent)
     for directory in reversed(missing):
         try:
-            directory.mkdir()
+            os.mkdir(directory)
         except FileExistsError:
-            if not directory.is_dir():
+            if not os.path.isdir(directory):
                 raise
         except FileNotFoundError:
             return  # pruned under our hands; the caller tries again
         if tree.fsync:
-            fsync_directory(directory.parent)
+            fsync_directory(_parent(directory))
 
 
-def _prune(directory: Path, root: Path) -> None:
+def _prune(directory: str, root: str) -> None:
     while directory != root:
         try:
-            directory.rmdir()
+            os.rmdir(directory)
         except OSError:
             return  # not empty, or already gone: nothing depends on it
-        directory = directory.parent
+        directory = _parent(directory)
+
+
+def _parent(path: str) -> str:
+    return path[: path.rindex("/")]

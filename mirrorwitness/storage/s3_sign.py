@@ -136,10 +136,10 @@ class Signer:
         Raises:
             StorageRefusedError: the credentials expired and could not be renewed.
         """
-        try:
-            self._frozen = await trio.to_thread.run_sync(self._credentials.get_frozen_credentials)
-        except BotoCoreError as error:
-            raise StorageRefusedError(f"cannot renew the S3 credentials: {error}") from error
+        # Under the lock: a source that answers late must not put back what a `reload` has just replaced.
+        async with self._loading:
+            if self.is_stale:
+                self._frozen = await trio.to_thread.run_sync(_freeze, self._credentials)
 
     def sign(self, method: str, url: str, headers: Mapping[str, str], *, payload_hash: str) -> dict[str, str]:
         """Return the headers with those that authenticate the request, signed with what `freshen` got.
@@ -167,6 +167,18 @@ class Signer:
         """
         async with self._loading:
             if self.generation == seen:
-                _, self._credentials = await trio.to_thread.run_sync(load_session, self._profile)
-                self._frozen = None
+                # All at once: tasks that sign or judge an answer meanwhile see the old state or the new one.
+                self._credentials, self._frozen = await trio.to_thread.run_sync(_load, self._profile)
                 self.generation += 1
+
+
+def _load(profile: str | None) -> tuple[Credentials, ReadOnlyCredentials]:
+    _, credentials = load_session(profile)
+    return credentials, _freeze(credentials)
+
+
+def _freeze(credentials: Credentials) -> ReadOnlyCredentials:
+    try:
+        return credentials.get_frozen_credentials()
+    except BotoCoreError as error:
+        raise StorageRefusedError(f"cannot renew the S3 credentials: {error}") from error

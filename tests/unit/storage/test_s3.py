@@ -274,7 +274,6 @@ async def test_expired_credentials_without_newer_ones(clock: MockClock, bucket: 
     assert service.count("PUT") == 2
 
 
-@pytest.mark.xfail(strict=False, reason="known hole: fails in about one run of four, the cause is not found yet")
 async def test_expired_token_met_by_many_tasks_is_loaded_once(
     clock: MockClock, bucket: Storage, service: HostileS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
