@@ -33,6 +33,7 @@ from mirrorwitness.run.signals import run_until_signal
 from mirrorwitness.server.options import ServeOptions
 from mirrorwitness.server.registry import make_app
 from mirrorwitness.storage.probe import check_storage
+from mirrorwitness.storage.probe_sweep import sweep_leftovers
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -129,6 +130,7 @@ async def run_sync(wishes: Wishes, progress: Progress) -> RunSummary:
         if storage_check is None:
             storage_check = await _check_briefly(storage)
         keys, alarms = await refresh_keys(storage, upstream, wishes.config.signatures)
+        alarms += await _sweep(storage)
         terms = wishes.terms(selection, keys)
         run = SyncRun(
             packages=_packages(wishes, storage, upstream, terms, progress),
@@ -177,6 +179,15 @@ async def _check_briefly(storage: Storage) -> dict[str, str]:
     """Ask a new storage once what it enforces, and record it; `store-check` explains each line."""
     report = await check_storage(storage, short=True)
     return {str(finding.capability): str(finding.outcome) for finding in report.findings}
+
+
+async def _sweep(storage: Storage) -> list[str]:
+    """Remove what storage checks that were killed left here; return sentences for the operator."""
+    try:
+        await sweep_leftovers(storage, now=now())
+    except StorageError as error:
+        return [f"what a killed storage check left below state/probe/ could not be removed: {error}"]
+    return []
 
 
 def _packages(

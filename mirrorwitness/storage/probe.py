@@ -1,11 +1,13 @@
 """What a storage really enforces: the check behind `mirrorwitness store-check`, and its short form for `sync`.
 
 S3-compatible services lie in many small ways (research/E 1.3), and a disk can fold case. `check_storage` writes under
-``state/probe/<random>/``, looks at each promise of `mirrorwitness.storage` on its own, races for the ones that matter
-under concurrency, removes what it wrote (also after an error or a cancellation), and judges.
+``state/probe/<time>-<random>/``, looks at each promise of `mirrorwitness.storage` on its own, races for the ones that
+matter under concurrency, removes what it wrote (also after an error or a cancellation), and judges.
 
 - The long form makes some 300 requests and puts 12 MiB. The short form makes at most 10 requests and one race of
   four writers: enough to refuse a bucket that stores framing, ignores conditions or lets anyone write.
+- Checks that were killed leave objects behind: the long form, and every `sync`, removes those that are a day old
+  (`mirrorwitness.storage.probe_sweep`).
 - One broken promise never hides another. Only two things end the check early: credentials that do not work and a
   storage that does not answer at all, and both are raised as the errors they are.
 - A probe that needs more than the Protocol offers (wrong checksum, no credentials) runs only where a
@@ -18,7 +20,7 @@ with a verdict (`StoreReport.refusals` is for that), or record it.
 from __future__ import annotations
 
 import secrets
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -47,6 +49,7 @@ from mirrorwitness.storage.probe_serial import (
     probe_read_after_write,
     probe_round_trip,
 )
+from mirrorwitness.storage.probe_sweep import make_token, sweep_leftovers
 from mirrorwitness.storage.probe_verdict import Capability, Finding, Observation, Outcome, Role, Verdict, judge, worst
 
 if TYPE_CHECKING:
@@ -149,7 +152,7 @@ async def check_storage(
             opened, sender = await stack.enter_async_context(_open(storage, sender))
         else:
             name, opened = repr(storage), storage
-        scratch = Scratch(opened, token=secrets.token_hex(8))
+        scratch = Scratch(opened, token=make_token(clock(), secrets.token_hex(8)))
         try:
             observations = await (_look_briefly(scratch, sender) if short else _look(scratch, sender, writers, clock))
         finally:
@@ -266,6 +269,9 @@ async def _look(
     # One server dies of this one and stays down, so everything else is done and removed before.
     with trio.move_on_after(CLEAN_UP_SECONDS):
         await scratch.clean_up(search=False)
+        # Others' leftovers are no promise of the storage, so they are no finding either.
+        with suppress(StorageError, IntegrityMismatchError):
+            await sweep_leftovers(scratch.storage, now=clock())
     observations.append(await _look_at_keys(scratch, Capability.KEY_LONG))
     return observations
 

@@ -1,6 +1,6 @@
 """The keys that one check of a storage writes, and their removal: a corner of the storage that is the check's own.
 
-- Everything lies under ``state/probe/<random>/``; no object of anybody else's is ever read or touched.
+- Everything lies under ``state/probe/<time>-<random>/``; no object of anybody else's is ever read or touched.
 - Every key is noted before it is written, so it is removed also where listing is broken or the write's outcome is
   unknown; a listing then finds what else is there.
 - `observe` turns errors and deadlines of one probe into an observation, so that one broken promise never hides the
