@@ -8,7 +8,7 @@ T ?= tests
 K ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format test-real bench fuzz mutate dist lock clean
+.PHONY: help demo test check format docs test-real bench fuzz mutate dist lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ check: $(STAMP) ## Format, lint, layers, types, dependencies; the first failure 
 format: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix . || true
 	$(BIN)/ruff format .
+
+docs: $(STAMP) ## Write the parts of docs/reference/ that are made from the code
+	@$(BIN)/python -m tests.docs.blocks
 
 test-real: $(STAMP) ## Real S3 servers, npm clients, Verdaccio and nginx; installs them (about 15 minutes)
 	@scripts/real/install-s3

@@ -22,7 +22,7 @@ __all__ = ["main"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="mirrorwitness", message="%(prog)s %(version)s")
 def main() -> None:
-    r"""Npm mirrors that can be verified.
+    """Npm mirrors that can be verified.
 
     A first mirror of one project's packages, in the current folder:
 

@@ -36,7 +36,7 @@ SCHEMA = "mirrorwitness-audit-1"
 @click.option("--repair", is_flag=True, help="Fetch what is wrong again from upstream, verify it, and check once more.")
 @json_option
 def audit(*, sample: int | None, repair: bool, is_json: bool, **given: object) -> None:
-    r"""Re-read stored bytes and check them against packuments and signatures.
+    """Re-read stored bytes and check them against packuments and signatures.
 
     Exits with 4 when anything is wrong, also what could not be repaired; with 0 when everything is right, or was
     repaired and checked again.

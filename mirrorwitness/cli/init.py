@@ -23,12 +23,25 @@ SCHEMA = "mirrorwitness-init-1"
 
 @click.command(epilog=EXIT_CODES_HELP)
 @click.argument("names", nargs=-1, metavar="[NAMES]...")
-@click.option("--storage", default="file:mirror", show_default=True, metavar="STORAGE", help="file:DIR or s3://…")
+@click.option(
+    "--storage",
+    default="file:mirror",
+    show_default=True,
+    metavar="STORAGE",
+    help="file:DIR, or s3://BUCKET/PREFIX?endpoint=URL.",
+)
 @click.option("--registry", multiple=True, metavar="URL", help="Repeatable. Default: the one npm is configured for.")
 @click.option("--lockfile", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Repeatable.")
 @click.option("--contact", metavar="ADDRESS", help="How an upstream's operator reaches you; in the User-Agent.")
 @click.option("--public-url", metavar="URL", help="The mirror's own address, for tarball URLs.")
-@click.option("--output", default=DEFAULT_FILE, show_default=True, type=click.Path(path_type=Path), metavar="FILE")
+@click.option(
+    "--output",
+    default=DEFAULT_FILE,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to; paths in it are relative to its folder.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option("--dry-run", is_flag=True, help="Print the file instead of writing it.")
 @json_option
@@ -45,7 +58,7 @@ def init(
     dry_run: bool,
     is_json: bool,
 ) -> None:
-    r"""Write a commented mirrorwitness.toml. The upstream comes from npm's own configuration; none is built in.
+    """Write a commented mirrorwitness.toml. The upstream comes from npm's own configuration; none is built in.
 
     \b
     Example:
@@ -72,7 +85,8 @@ def init(
     except MirrorWitnessError as error:
         fail(error, SCHEMA, is_json=is_json)
     if is_json:
-        print_json(SCHEMA, {"file": None if dry_run else str(output), "registries": list(registry), "text": text})
+        document = {"file": None if dry_run else str(output), "registries": list(registry), "text": text}
+        print_json(SCHEMA, {**document, "exit_code": 0})
     elif dry_run:
         click.echo(text, nl=False)
     else:

@@ -28,7 +28,7 @@ SCHEMA = "mirrorwitness-plan-1"
 @click.option("--exact", is_flag=True, help="Ask upstream for the size of every file (one HEAD request each).")
 @json_option
 def plan(*, exact: bool, is_json: bool, **given: object) -> None:
-    r"""Print packages, versions, files and bytes that a sync would bring, and what is blocked and why.
+    """Print packages, versions, files and bytes that a sync would bring, and what is blocked and why.
 
     Downloads no tarball and writes nothing. Bytes are exact for files that are stored already (and, with --exact, for
     all); otherwise they are estimated from upstream's unpacked size, and marked so.

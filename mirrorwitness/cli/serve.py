@@ -15,11 +15,9 @@ __all__ = ["serve"]
 
 @click.command(epilog=EXIT_CODES_HELP)
 @common_options
-@click.option(
-    "--listen", default="127.0.0.1:4873", show_default=True, metavar="HOST:PORT", help="Port 0: any free one."
-)
-def serve(*, listen: str, **given: object) -> None:
-    r"""Serve the mirror to npm, pnpm, yarn and bun.
+@click.option("--listen", metavar="HOST:PORT", help="Port 0: any free one. Default: serve.listen, or 127.0.0.1:4873.")
+def serve(*, listen: str | None, **given: object) -> None:
+    """Serve the mirror to npm, pnpm, yarn and bun.
 
     Prints `listening on http://HOST:PORT` once it accepts requests. Tarball URLs point at the address that the client
     used, or at --public-url. Reads only; SIGTERM stops it gracefully.

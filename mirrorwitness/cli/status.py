@@ -24,7 +24,7 @@ SCHEMA = "mirrorwitness-status-1"
 @common_options
 @json_option
 def status(*, is_json: bool, **given: object) -> None:
-    r"""Show what the mirror holds, when it last completed, and what is unfinished and why.
+    """Show what the mirror holds, when it last completed, and what is unfinished and why.
 
     Exits with 3 while something is unfinished or no run has completed, else with 0.
 
@@ -54,7 +54,7 @@ def _document(found: MirrorStatus) -> dict[str, object]:
             "finished": run.finished,
             "exit_code": run.exit_code,
             "last_complete": run.last_complete,
-            "counts": run.counts,
+            "counts": dict(sorted(run.counts.items())),
             "storage_check": run.storage_check,
         },
         "unfinished": [

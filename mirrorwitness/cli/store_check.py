@@ -22,7 +22,7 @@ SCHEMA = "mirrorwitness-store-check-1"
 @click.option("--writers", default=DEFAULT_WRITERS, show_default=True, type=click.IntRange(2, 64), help="That race.")
 @json_option
 def store_check(*, storage: str, short: bool, writers: int, is_json: bool) -> None:
-    r"""Report what a storage really enforces, by trying it: conditional writes under a race, checksums, key shapes.
+    """Report what a storage really enforces, by trying it: conditional writes under a race, checksums, key shapes.
 
     Writes below state/probe/ only, and removes it again. Exits with 2 when the storage is no place for a mirror, else
     with 0; what that means for a witness or a checksum database stands in the report.

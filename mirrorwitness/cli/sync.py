@@ -37,7 +37,7 @@ SCHEMA = "mirrorwitness-sync-1"
 @json_option
 @click.pass_context
 def sync(context: click.Context, /, *, once: bool, dry_run: bool, is_json: bool, **given: object) -> None:
-    r"""Bring the mirror up to date: every selected version's tarball, verified, then the documents that name it.
+    """Bring the mirror up to date: every selected version's tarball, verified, then the documents that name it.
 
     Safe to interrupt and to run again at any time; what is stored stays consistent at every instant.
 

@@ -107,8 +107,8 @@ class Deny(_Table, frozen=True):
 class Serve(_Table, frozen=True):
     """How `mirrorwitness serve` answers."""
 
-    listen: Annotated[str, Meta(description="Host and port; port 0 takes a free one.", examples=["127.0.0.1:8080"])] = (
-        "127.0.0.1:8080"
+    listen: Annotated[str, Meta(description="Host and port; port 0 takes a free one.", examples=["127.0.0.1:4873"])] = (
+        "127.0.0.1:4873"
     )
     trust_forwarded: Annotated[
         bool,

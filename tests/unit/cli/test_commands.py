@@ -242,6 +242,18 @@ def test_bad_input_is_exit_2_names_the_thing_and_changes_nothing(
     assert not filled.path("npm").exists()
 
 
+@pytest.mark.parametrize("place", ["file", "environment"])
+def test_serve_listens_where_the_configuration_says(filled: Shell, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Without the flag, the option and its variable count; an unusable value shows that they are read."""
+    if place == "file":
+        (filled.folder / "mirrorwitness.toml").write_text('storage = "file:mirror"\n[serve]\nlisten = "nonsense"\n')
+    else:
+        monkeypatch.setenv("MIRRORWITNESS_SERVE_LISTEN", "nonsense")
+    done = CliRunner().invoke(main, ("serve",))
+    assert done.exit_code == 2
+    assert "nonsense" in done.stderr
+
+
 def test_a_half_written_lockfile_is_named_with_its_line(filled: Shell) -> None:
     """The error says file, line and reason."""
     (filled.folder / "package-lock.json").write_text('{\n  "lockfileVersion": 3,\n  "packages": {')

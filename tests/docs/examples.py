@@ -1,0 +1,88 @@
+"""The JSON documents of the reference: printed by the real commands over a registry of our own, one story for all.
+
+What differs from run to run or between machines (addresses, times, digests and sizes of compressed files, the
+software's version) is replaced; everything else is as printed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from click.testing import CliRunner
+
+from mirrorwitness.cli import main
+from tests.fakes.registry import Fault, Signer
+
+if TYPE_CHECKING:
+    from tests.fakes.thread import ThreadedRegistry
+
+__all__ = ["make_examples"]
+
+_TIME = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
+_SRI = re.compile(r"sha512-[A-Za-z0-9+/]{86}==")
+_SOFTWARE = re.compile(r"^mirrorwitness/[\w.]+$")
+_LONGEST_TEXT = 120
+"""Characters of a text that an example shows; only the text of `init` and sentences for people are longer."""
+
+_SIZES = frozenset({"bytes", "bytes_downloaded"})
+_SIZE = 512
+
+
+def make_examples(registry: ThreadedRegistry) -> dict[str, str]:
+    """Run every command that has ``--json`` in the working directory, which must be empty.
+
+    Returns:
+        Name → the document it printed, as indented JSON.
+    """
+    sim = registry.sim
+    sim.keys = []
+    sim.publish("left", "1.0.0", files={"index.js": b"1"})
+    sim.publish("left", "2.0.0", files={"index.js": b"2"})
+    sim.publish("@scope/right", "1.0.0", files={"index.js": b"r"}, signer=Signer())
+    sim.publish("wrong", "1.0.0", files={"index.js": b"w"})
+    sim.fail("/left/-/left-2.0.0.tgz", Fault.status(404), times=99)
+    sim.replace_bytes("wrong", "1.0.0", b"other bytes")
+    found: dict[str, Any] = {
+        "init": _run(registry, "init", "left", "--registry", registry.url),
+        "error": _run(registry, "sync", "--once", "--storage", "file:mirror", "left@not a range"),
+        "plan": _run(registry, "plan", "left", "@scope/right", "left@9.9.9", "absent"),
+    }
+    text = Path("mirrorwitness.toml").read_text(encoding="utf-8")
+    Path("mirrorwitness.toml").write_text(text.replace('"left"', '"left", "@scope/right", "wrong"'), encoding="utf-8")
+    found["sync"] = _run(registry, "sync", "--once")
+    found["status"] = _run(registry, "status")
+    found["about"] = _normalise(json.loads(Path("mirror/about/mirror.json").read_bytes()), registry)
+    Path("mirror/npm/left/-/left-1.0.0.tgz").write_bytes(b"altered")
+    Path("mirror/npm/@scope/right/-/right-1.0.0.tgz").unlink()
+    sim.fail("@scope/right", Fault.status(403), times=99)
+    found["audit"] = _run(registry, "audit", "--repair")
+    found["audit"]["findings"].sort(key=lambda finding: finding["name"])
+    found["store-check"] = _shorten(_run(registry, "store-check", "file:checked", "--short"))
+    return {name: json.dumps(document, indent=2, ensure_ascii=False) for name, document in found.items()}
+
+
+def _run(registry: ThreadedRegistry, *arguments: str) -> Any:
+    done = CliRunner().invoke(main, (*arguments, "--json"), env={"MIRRORWITNESS_LIMITS_PACKAGES": "1"})
+    return _normalise(json.loads(done.stdout), registry)
+
+
+def _normalise(value: Any, registry: ThreadedRegistry) -> Any:
+    if isinstance(value, dict):
+        return {key: _SIZE if key in _SIZES else _normalise(inner, registry) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_normalise(inner, registry) for inner in value]
+    if not isinstance(value, str):
+        return value
+    text = value.replace(registry.url, "https://registry.example").replace(str(Path.cwd()), "/srv")
+    text = _TIME.sub("2026-07-01T12:00:00Z", _SOFTWARE.sub("mirrorwitness/1.0.0", text))
+    text = _DIGEST.sub("0123456789abcdef" * 4, _SRI.sub("sha512-0123456789…", text))
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+
+
+def _shorten(document: Any) -> Any:
+    """Keep the first finding of many that look alike."""
+    return {**document, "findings": document["findings"][:1]}
