@@ -29,7 +29,6 @@ from mirrorwitness.errors import (
     MirrorWitnessError,
     SecurityError,
     UpstreamError,
-    UpstreamStaleError,
 )
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import HeldVersion, PackageRecord
@@ -37,9 +36,10 @@ from mirrorwitness.mirror.gate import Decision, decide, visible
 from mirrorwitness.mirror.keep import carry_over
 from mirrorwitness.mirror.offloop import parse_off_loop, run_off_loop
 from mirrorwitness.mirror.select import choose
+from mirrorwitness.mirror.stale import check_not_stale
 from mirrorwitness.npm.abbreviated import render_abbreviated
 from mirrorwitness.npm.names import Version
-from mirrorwitness.npm.packument import Packument, render_full, rev_number
+from mirrorwitness.npm.packument import Packument, render_full
 from mirrorwitness.npm.signatures import SignaturePolicy
 from mirrorwitness.npm.splice import read_version_text
 
@@ -196,7 +196,7 @@ class PackageSync:
         if answer.body is None or (is_current and digest == record.source_sha256):
             return PackageResult(name, Status.UNCHANGED, record)
         packument = await parse_off_loop(answer.body, name)
-        _check_not_stale(packument, record)
+        await check_not_stale(self._storage, packument, recorded=record.rev, is_forced=is_forced)
         result = PackageResult(name, record=record)
         wrong = replace_bytes | {version for version, item in record.versions.items() if item.damaged}
         decision = decide(
@@ -329,16 +329,6 @@ def _merge(
         for version, item in before.items()
     }
     return {**known, **sound}
-
-
-def _check_not_stale(packument: Packument, record: PackageRecord) -> None:
-    """Refuse a document older than the one we have: an older CDN edge must not undo a newer one (rows 26, 27; P6)."""
-    found, had = rev_number(packument.rev), rev_number(record.rev)
-    if found is not None and had is not None and found < had:
-        raise UpstreamStaleError(
-            f"{packument.name}: upstream answered revision {packument.rev}, older than {record.rev} that we have;"
-            " kept what we have, the next run asks again"
-        )
 
 
 def _stamp(now: datetime) -> str:
