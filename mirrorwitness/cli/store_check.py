@@ -41,8 +41,11 @@ def store_check(*, storage: str, short: bool, writers: int, is_json: bool) -> No
     if is_json:
         print_json(SCHEMA, {**report_document(report), "exit_code": int(code)})
     else:
-        rows = format_report(report)
         print_table(
-            ("capability", "verdict", "seen", "means"), ((r.capability, r.verdict, r.seen, r.meaning) for r in rows)
+            ("capability", "verdict", "seen, and what it means"),
+            (
+                (r.capability, r.verdict, f"{r.seen}\n→ {r.meaning}" if r.meaning else r.seen)
+                for r in format_report(report)
+            ),
         )
     stop_with(code)

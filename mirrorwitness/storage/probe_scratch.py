@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -35,7 +36,9 @@ CLEAN_UP_SECONDS: Final = 30
 READ_LIMIT_BYTES: Final = 1 << 20
 """Largest object a probe reads into memory; all but one of them are under 10 KiB."""
 
-_MESSAGE_CHARACTERS: Final = 120
+_MESSAGE_CHARACTERS: Final = 200
+_RUN: Final = re.compile(r"(\w)\1{20,}")
+_PLACE: Final = re.compile(rf"[^\s'\"]*{re.escape(PROBE_PREFIX)}[0-9a-f-]+/")
 _PAGES: Final = 20
 
 
@@ -131,7 +134,8 @@ async def observe(capability: Capability, probe: Callable[[], Awaitable[Observat
 
 def brief(error: Exception) -> str:
     """Return an error's kind and the beginning of its message."""
-    text = " ".join(str(error).split())
+    # The place of the check is the same in every message, and long; so is the longest name that it tries.
+    text = _RUN.sub(r"\1…\1", _PLACE.sub("…/", " ".join(str(error).split())))
     if len(text) > _MESSAGE_CHARACTERS:
         text = text[:_MESSAGE_CHARACTERS] + "…"
     return f"{type(error).__name__}: {text}"

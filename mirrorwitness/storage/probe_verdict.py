@@ -245,8 +245,8 @@ RULES: Final[_Rules] = MappingProxyType({
     (_C.PUT_IF_MATCH_RACED, Outcome.BROKEN): _not_for_logs(
         "updates that were acknowledged are lost under concurrency: run only one writing process at a time"
     ),
-    (_C.LIST_ORDER, Outcome.BROKEN): Rule(
-        _DEGRADED, _OK, _DEGRADED, "listings are in the order of a walk through directories, not of the keys' bytes"
+    (_C.LIST_ORDER, Outcome.BROKEN): _all(
+        _OK, "not needed: nothing of ours rests on the order, only on pages that lead through every key (list-paging)"
     ),
     (_C.LIST_PAGING, Outcome.BROKEN): Rule(
         _REFUSED, _OK, _REFUSED, "listings are incomplete: audit and status would not see every object"
@@ -271,16 +271,16 @@ RULES: Final[_Rules] = MappingProxyType({
     (_C.KEY_UNICODE, Outcome.BROKEN): _all(_OK, "not needed: every key of ours is ASCII"),
     (_C.KEY_NESTED, Outcome.BROKEN): _all(_OK, "not needed: no key of ours is the directory of another"),
     (_C.CHECKSUM_CHECKED, Outcome.IGNORED): _all(
-        _DEGRADED, "a damaged upload is stored and acknowledged; every put is read back where no checksum is echoed"
+        _DEGRADED, "a damaged upload is stored and acknowledged; our client compares every put afterwards"
     ),
     (_C.CHECKSUM_ECHOED, Outcome.MISSING): _all(
-        _DEGRADED, "the service does not say what it stored: every put costs a read as well"
+        _DEGRADED, "the service does not say what it stored: every put is compared by its ETag, or read back"
     ),
     (_C.CHECKSUM_ECHOED, Outcome.BROKEN): _all(
-        _DEGRADED, "the service answers with another checksum than the bytes have: every put costs a read as well"
+        _DEGRADED, "the service answers with another checksum than the bytes have: every put is read back"
     ),
     (_C.PAYLOAD_HASH_CHECKED, Outcome.IGNORED): _all(
-        _DEGRADED, "the signature does not protect the bytes of an upload: use TLS all the way to the service"
+        _DEGRADED, "the signature does not protect an upload on its way: use TLS, or a network that you trust"
     ),
     (_C.DELETE_IF_MATCH, Outcome.IGNORED): _all(_OK, "not needed: nothing of ours deletes under a condition"),
     (_C.DELETE_IF_MATCH, Outcome.UNSUPPORTED): _all(_OK, "not needed: nothing of ours deletes under a condition"),

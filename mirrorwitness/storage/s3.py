@@ -218,13 +218,14 @@ class _S3Reader:
 
 
 def _make_reader(key: str, response: Response, start: int, length: int | None) -> _S3Reader:
-    if response.status == HTTPStatus.OK:
+    text = response.headers.get("content-range", "")
+    # Some services (rclone) send a range with status 200: without its Content-Range it would pass for a whole object.
+    if response.status == HTTPStatus.OK and not text:
         info = _info(key, response.headers)
         end = check_range(info, start, length)
         if start:
             raise StorageError(f"the service ignores ranges: {key} was asked for from byte {start:,}")
         return _S3Reader(info, response, end)
-    text = response.headers.get("content-range", "")
     found = _CONTENT_RANGE.fullmatch(text)
     if not found or int(found[1]) != start:
         raise StorageError(f"{key} was asked for from byte {start:,}, and has the Content-Range {text!r}")

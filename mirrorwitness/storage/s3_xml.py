@@ -2,9 +2,9 @@
 
 Rules:
 
-- A listing is believed only in the one shape that was asked for: version 2, keys URL-encoded,
-  after the key asked for, under the prefix asked for. Anything else is an error and never a shorter list: some servers
-  list unsorted or lose keys (research/E 1.3), and an object that is missing from a listing looks deleted.
+- A listing is believed only in the one shape that was asked for: version 2, keys URL-encoded, under the prefix asked
+  for, no key twice and not the one to start after. Anything else is an error and never a shorter list: some servers
+  lose keys (research/E 1.3), and an object that is missing from a listing looks deleted.
 - Document types and entities are refused unread.
 - An error's body may be anything; what is not XML is an error without a code.
 
@@ -72,7 +72,10 @@ def parse_listing(body: bytes, *, prefix: str, after: str) -> ListedPage:
         raise StorageError(f"the listing of {prefix!r} is not a ListBucketResult: {body[:100]!r}")
     fields = _texts(root)
     if fields.get("EncodingType") != "url":
-        raise StorageError(f"the listing of {prefix!r} is not URL-encoded: EncodingType {fields.get('EncodingType')!r}")
+        raise StorageError(
+            f"the listing of {prefix!r} is not URL-encoded, though it was asked for (EncodingType "
+            f"{fields.get('EncodingType', 'missing')}): keys could be misread; this service cannot hold a mirror"
+        )
     truncated = fields.get("IsTruncated")
     if truncated not in {"true", "false"}:
         raise StorageError(f"the listing of {prefix!r} has IsTruncated {truncated!r}, expected true or false")
@@ -124,10 +127,11 @@ def _parse_object(item: ET.Element, prefix: str) -> ListedObject:
 
 
 def _check_progress(objects: tuple[ListedObject, ...], *, prefix: str, after: str) -> None:
-    """Check that a page leads on: all below the prefix, nothing twice, nothing from before.
+    """Check that a page leads on: all below the prefix, nothing twice, not the key to start after.
 
     The order within a page is the service's own: SeaweedFS walks directories (``@s/x`` before ``@s-t/x``), and its
-    ``start-after`` goes on in that same order. Whether paging is complete is what `mirrorwitness store-check` tries.
+    ``start-after`` goes on in that same order. Whether paging is complete, and ends, is what `mirrorwitness
+    store-check` tries; a single page cannot show it.
     """
     seen = {after}
     for found in objects:

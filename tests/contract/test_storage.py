@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from mirrorwitness.errors import ConfigurationError, ObjectMissingError, PreconditionFailedError, StorageError
+from mirrorwitness.errors import (
+    ConfigurationError,
+    ObjectMissingError,
+    PreconditionFailedError,
+    StorageError,
+    StorageUnavailableError,
+)
 from mirrorwitness.storage import ObjectInfo
 from mirrorwitness.storage.local import open_local
 from mirrorwitness.storage.local_names import Names
@@ -188,7 +194,7 @@ async def test_odd_keys_stay_apart(storage: Storage) -> None:
         await storage.put(key, key.encode())
     for key in ODD_KEYS:
         assert (await storage.read(key, limit=1000))[0] == key.encode()
-    assert await _all(storage, "", 4) == sorted(ODD_KEYS, key=str.encode)
+    assert sorted(await _all(storage, "", 4)) == sorted(ODD_KEYS)
 
 
 @pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", ".", "a/../b", "a/.b", "a\\b", "a\nb", "x" * 256, "x/" * 500])
@@ -206,29 +212,48 @@ async def test_bad_keys_are_refused(storage: Storage, key: str) -> None:
         await _stream(storage.open(key))
 
 
-async def test_list_is_in_byte_order_with_any_page_size(storage: Storage) -> None:
-    """A directory sorts as its name with a slash: among the bytes, '-' and '.' come before it and '0' after."""
-    keys = ["a", "b-c", "b.d", "b/a", "b/z/y", "b0", "c", "c!", "d/\u00e9", "d/e", "d/\U00010000", "d/\uffee"]
-    keys.remove("c!")
-    for key in reversed(keys):
+LISTED = ("a", "b-c", "b.d", "b/a", "b/z/y", "b0", "c", "d/\u00e9", "d/e", "d/\U00010000", "d/\uffee")
+"""Among the bytes '-' and '.' come before the slash and '0' after it: services list these in more than one order."""
+
+
+async def test_listing_leads_through_every_key_once(storage: Storage) -> None:
+    """P3: whatever the page size and the prefix, each key is listed, and none twice; the order is the storage's."""
+    for key in reversed(LISTED):
         await storage.put(key, b"x")
-    expected = sorted(keys, key=str.encode)
     for limit in (1, 2, 3, 100):
-        assert await _all(storage, "", limit) == expected
-    assert await _all(storage, "b", 2) == ["b-c", "b.d", "b/a", "b/z/y", "b0"]
-    assert await _all(storage, "b/", 1) == ["b/a", "b/z/y"]
+        assert sorted(await _all(storage, "", limit)) == sorted(LISTED)
+        assert sorted(await _all(storage, "b", limit)) == ["b-c", "b.d", "b/a", "b/z/y", "b0"]
+        assert sorted(await _all(storage, "b/", limit)) == ["b/a", "b/z/y"]
+        assert sorted(await _all(storage, "d/", limit)) == sorted(key for key in LISTED if key.startswith("d/"))
     assert await _all(storage, "b/z", 1) == ["b/z/y"]
     assert await _all(storage, "b/z/y", 1) == ["b/z/y"]
     assert await _all(storage, "none/", 1) == []
     assert await _all(storage, "a/", 1) == []
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_listing_goes_on_after_what_was_deleted(storage: Storage, limit: int) -> None:
+    """P3: a caller that deletes as it lists meets every key, also where the last key's directory went with it."""
+    for key in LISTED:
+        await storage.put(key, b"x")
+    met: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page = await storage.list("", after=after, limit=limit)
+        for found in page.objects:
+            await storage.delete(found.key)
+            met.append(found.key)
+        after = page.more_after
+    assert sorted(met) == sorted(LISTED)
+    assert await _all(storage, "", 10) == []
+
+
 @pytest.mark.parametrize(
     ("after", "expected"),
     [
         ("a", ["b/c", "b/d"]),
-        ("b", ["b/c", "b/d"]),
         ("b/", ["b/c", "b/d"]),
+        ("b/b", ["b/c", "b/d"]),
         ("b/c", ["b/d"]),
         ("b/c/", ["b/d"]),
         ("b/d", []),
@@ -317,10 +342,15 @@ async def test_race_if_absent(storage: Storage, request: pytest.FixtureRequest) 
 
 
 async def test_race_if_match_counts_every_step(storage: Storage, request: pytest.FixtureRequest) -> None:
-    """P7: a counter raised by compare-and-swap from many tasks loses no step, though all its values have one length."""
+    """P7: a counter raised by compare-and-swap from many tasks loses no step that was acknowledged.
+
+    All its values have one length. A service may leave an outcome unknown (Ceph RGW 16 answers 500 to contended puts);
+    such a step may count or not.
+    """
     if "s3" in request.node.name:
         pytest.skip("moto lets several writers win (research/E 1.3)")
     await storage.put("counter", b"100")
+    steps: Counter[str] = Counter()
 
     async def raise_it() -> None:
         for _ in range(5):
@@ -330,12 +360,17 @@ async def test_race_if_match_counts_every_step(storage: Storage, request: pytest
                     await storage.put("counter", b"%d" % (int(body) + 1), if_match=info.etag)
                 except PreconditionFailedError:
                     continue
+                except StorageUnavailableError:
+                    steps["unknown"] += 1
+                else:
+                    steps["sure"] += 1
                 break
 
     async with trio.open_nursery() as nursery:
         for _ in range(8):
             nursery.start_soon(raise_it)
-    assert (await storage.read("counter", limit=10))[0] == b"140"
+    total = int((await storage.read("counter", limit=10))[0]) - 100
+    assert steps["sure"] <= total <= steps["sure"] + steps["unknown"] == 40
 
 
 async def test_cancelled_put_shows_all_or_nothing(storage: Storage, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from mirrorwitness.errors import (
 )
 from mirrorwitness.storage import probe_serial
 from mirrorwitness.storage.probe import check_storage, format_report, report_document
-from mirrorwitness.storage.probe_scratch import CLEAN_UP_SECONDS, PROBE_PREFIX, PROBE_SECONDS, Scratch
+from mirrorwitness.storage.probe_scratch import CLEAN_UP_SECONDS, PROBE_PREFIX, PROBE_SECONDS, Scratch, brief
 from mirrorwitness.storage.probe_verdict import Capability, Outcome, Role, Verdict
 from tests.fakes.storage import MemoryStorage
 from tests.unit.storage.lying import (
@@ -251,12 +251,12 @@ async def test_a_first_answer_that_is_lost_ends_the_check_and_is_removed() -> No
 async def test_a_failing_probe_is_a_finding_and_hides_no_other() -> None:
     """An error in one probe is judged like the broken promise; the others run."""
     storage = MemoryStorage()
-    storage.fail_before("put", "*/big", StorageUnavailableError("status 503\nfor " + "x" * 300))
+    storage.fail_before("put", "*/big", StorageUnavailableError("status 503\nfor " + "yz" * 150))
     storage.fail_before("put", "*/overwrite", IntegrityMismatchError("read back other bytes"))
     report = await check(storage)
     assert bad(report) == {Capability.OVERWRITE: Outcome.FAILED, Capability.BIG_OBJECT: Outcome.FAILED}
     big = next(each for each in report.findings if each.capability is Capability.BIG_OBJECT)
-    assert big.seen == f"StorageUnavailableError: status 503 for {'x' * 105}…"
+    assert big.seen == f"StorageUnavailableError: status 503 for {'yz' * 92}y…"
     assert big.verdicts == {Role.MIRROR: Verdict.REFUSED, Role.WITNESS: Verdict.OK, Role.SUMDB: Verdict.OK}
 
 
@@ -526,3 +526,19 @@ async def test_the_report_as_a_table_and_as_json() -> None:
         "roles": {"mirror": "degraded", "witness": "refused", "sumdb": "refused"},
         "meaning": "compare-and-swap is accepted and not done: run only one writing process at a time",
     }
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            f"PUT of npm/state/probe/20261126-1a2b/key-long/{'l' * 255} in bucket b: 500",
+            "PUT of …/key-long/l…l in bucket b: 500",
+        ),
+        ("PUT http://127.0.0.1:1/b/state/probe/20261126-1a2b/x: cut", "PUT …/x: cut"),
+        ("a  word\nand\tanother", "a word and another"),
+    ],
+)
+def test_messages_in_a_report_have_room_for_the_reason(message: str, expected: str) -> None:
+    """The place of the check and a name of 255 letters are cut short, so that the end of a message can be read."""
+    assert brief(StorageError(message)) == f"StorageError: {expected}"

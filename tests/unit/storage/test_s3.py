@@ -396,6 +396,25 @@ async def test_service_that_ignores_ranges(clock: MockClock) -> None:
             await _drain(storage, "k", start=2, length=3)
 
 
+async def test_service_that_sends_ranges_with_status_200(clock: MockClock) -> None:
+    """P1: rclone says 200 and sends a part: its Content-Range counts, or the part would pass for the whole object."""
+
+    class Mumbling(HostileS3):
+        def answer(self, request: Recorded, body: bytes) -> tuple[Answer | None, int]:
+            answer, cut = super().answer(request, body)
+            if answer is not None and answer.status == 206:
+                answer.status = 200
+            return answer, cut
+
+    async with serve_s3(Mumbling()) as address, open_storage(address) as storage:
+        written = await storage.put("k", b"0123456789")
+        assert await _drain(storage, "k", start=0, length=3) == b"012"
+        assert await _drain(storage, "k", start=2, length=3) == b"234"
+        assert await _drain(storage, "k", start=7) == b"789"
+        async with storage.open("k", start=0, length=3) as reader:
+            assert reader.info == written
+
+
 async def test_object_replaced_while_its_range_is_refused(
     clock: MockClock, bucket: Storage, service: HostileS3
 ) -> None:
