@@ -121,7 +121,8 @@ class Response:
             UpstreamProtocolError: it has more than `limit` bytes.
             UpstreamUnreachableError: it was cut short.
         """
-        announced = self.headers.get("content-length", "")
+        # SPEC: the Content-Length of an answer to HEAD is that of the answer to GET (RFC 9110, 9.3.2).
+        announced = "" if self._method == "HEAD" else self.headers.get("content-length", "")
         if announced.isascii() and announced.isdigit() and int(announced) > limit:
             raise self._too_long(limit, f"{announced} announced")
         # BytesIO grows in place and hands its buffer out without a copy: a large body is in memory once.

@@ -205,6 +205,17 @@ async def test_half_read_body_costs_the_connection() -> None:
         assert fetcher.statistics().opened == 2
 
 
+async def test_head_of_something_large_is_no_large_body() -> None:
+    """What an answer to HEAD announces is the length of the answer to GET; a limit on bodies is not about it."""
+
+    async def handler(stream: trio.SocketStream, _number: int) -> None:
+        await read_request(stream)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+
+    async with listening(handler) as base, open_fetcher() as fetcher, fetcher.request("HEAD", base) as answer:
+        assert (await answer.read(10), answer.headers["content-length"]) == (b"", "1000000")
+
+
 async def test_oversized_body_is_refused() -> None:
     """read(limit) never holds more than the limit, whether announced or not (P10)."""
     for response in (reply(b"x" * 11), CHUNKS + b"b\r\nhello world\r\n0\r\n\r\n"):
