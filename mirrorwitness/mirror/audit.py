@@ -5,9 +5,11 @@ What is checked, for every package or a random sample:
 1. the full document parses, is the package's own, and its digest is the recorded one;
 2. the abbreviated document is exactly what the full one gives (npm.abbreviated);
 3. every version that it names has its tarball under the key that its URL says, with the promised digest (P1, P2);
-4. every version's registry signature is acceptable under the policy, with the keys that the mirror serves;
-5. tarballs that no document names are counted: no harm, they are not served (two-door gate);
-6. a package with a document but without a record, or the other way round, is reported.
+4. where a document is not the recorded one, the tarballs that the record says are served, too: a repair writes the
+   documents anew, and must not name what is wrong because a damaged or forged document did not say so;
+5. every version's registry signature is acceptable under the policy, with the keys that the mirror serves;
+6. tarballs that no document names are counted: no harm, they are not served (two-door gate);
+7. a package with a document but without a record, or the other way round, is reported.
 
 `repair` brings a package with findings up to date again: wrong tarballs are fetched, verified and overwritten,
 documents are written anew; what upstream no longer has is withdrawn from the documents, so that P2 holds.
@@ -128,13 +130,15 @@ class Audit:
     async def _check_all(self, name: PackageName, limiter: trio.CapacityLimiter) -> None:
         record = await self.catalogue.read_record(name)
         packument = await self._check_documents(name, record)
-        if packument is None:
-            return
-        manifests = iter(packument.versions.values())
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(len(packument.versions), self.concurrency)):
-                nursery.start_soon(self._check_versions, packument, manifests, limiter)
-        await self._count_unnamed(name, packument)
+        is_doubtful = name in self._first
+        if packument is not None:
+            manifests = iter(packument.versions.values())
+            async with trio.open_nursery() as nursery:
+                for _ in range(min(len(packument.versions), self.concurrency)):
+                    nursery.start_soon(self._check_versions, packument, manifests, limiter)
+            await self._count_unnamed(name, packument)
+        if is_doubtful and record is not None:
+            await self._check_recorded(name, record, limiter)
 
     async def _work(self, work: Iterator[PackageName], limiter: trio.CapacityLimiter) -> None:
         for name in work:
@@ -189,14 +193,25 @@ class Audit:
             reason = manifest.refused or f"tarball {manifest.tarball!r}, integrity {manifest.integrity!r}"
             self._find(FindingKind.DAMAGED_DOCUMENT, name, manifest.version, layout.packument_key(name), reason)
             return
+        await self._check_bytes(name, manifest.version, file, Verifier(expectation), "the packument names it")
+
+    async def _check_recorded(self, name: PackageName, record: PackageRecord, limiter: trio.CapacityLimiter) -> None:
+        """Check what the record says is served, one after another: a doubtful package is rare."""
+        found = {finding.version for finding in self.findings if finding.name == name}
+        for version, item in record.versions.items():
+            if item.served and version not in found:
+                async with limiter:
+                    verifier = Verifier(make_expectation(item.sri, None))
+                    await self._check_bytes(name, version, item.file, verifier, "the record says that it is served")
+
+    async def _check_bytes(self, name: PackageName, version: Version, file: str, verifier: Verifier, why: str) -> None:
         key = layout.tarball_key(name, file)
-        verifier = Verifier(expectation)
         try:
             await check_stored(self.storage, key, verifier)
         except IntegrityMismatchError as error:
-            self._find(FindingKind.WRONG_BYTES, name, manifest.version, key, str(error))
+            self._find(FindingKind.WRONG_BYTES, name, version, key, str(error))
         except ObjectMissingError:
-            self._find(FindingKind.MISSING_TARBALL, name, manifest.version, key, "the packument names it")
+            self._find(FindingKind.MISSING_TARBALL, name, version, key, why)
         self.counts["bytes"] += verifier.size
         self.counts["tarballs"] += 1
         self.progress.bytes_checked(verifier.size)

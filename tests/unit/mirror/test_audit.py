@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
@@ -122,9 +124,41 @@ async def test_attack_both_documents_and_the_tarball_are_replaced() -> None:
             assert await mirror.audit() == []
         for key in (PACKUMENT, INSTALL, TARBALL):
             mirror.storage.set_bytes(key, forged.storage.objects[key])
-        (finding,) = await mirror.audit()
-        assert (finding.kind, finding.key) == (FindingKind.DAMAGED_DOCUMENT, PACKUMENT)
-        assert "the record says" in finding.reason
+        findings = await mirror.audit()
+        assert [(finding.kind, finding.key) for finding in findings] == [
+            (FindingKind.DAMAGED_DOCUMENT, PACKUMENT),
+            (FindingKind.WRONG_BYTES, TARBALL),
+        ]
+        assert "the record says" in findings[0].reason
+
+
+@pytest.mark.parametrize("document", ["half", "missing", "without the version", "forged"])
+@pytest.mark.parametrize("tarball", [None, b"rotten"])
+async def test_p1_one_repair_is_enough_where_a_document_hides_a_wrong_tarball(
+    document: str, tarball: bytes | None
+) -> None:
+    """Documents that are written anew name right bytes only, also where the damaged ones did not tell what is wrong."""
+    mirror = await make_whole()
+    expected = mirror.storage.objects
+    if document == "half":
+        mirror.storage.set_bytes(PACKUMENT, expected[PACKUMENT][:100])
+    elif document == "missing":
+        mirror.storage.remove(PACKUMENT)
+    elif document == "without the version":
+        edit(mirror, lambda versions: versions.pop("1.0.0"))
+    else:
+        integrity = f"sha512-{base64.b64encode(hashlib.sha512(b'rotten').digest()).decode()}"
+        edit(mirror, lambda versions: versions["1.0.0"]["dist"].update(integrity=integrity))  # type: ignore[attr-defined]  # a dict
+    if tarball is None:
+        mirror.storage.remove(TARBALL)
+    else:
+        mirror.storage.set_bytes(TARBALL, tarball)
+    findings = await mirror.audit()
+    wrong = [finding.version for finding in findings if finding.version is not None]
+    assert wrong == ["1.0.0"]
+    assert (await mirror.repair("left-pad", *wrong)).status is Status.UPDATED
+    assert mirror.storage.objects == expected
+    assert await mirror.audit() == []
 
 
 async def test_attack_stripped_integrity_in_the_stored_document() -> None:
