@@ -229,6 +229,9 @@ async def _serve_request(service: HostileS3, connection: h11.Connection, stream:
             connection.receive_data(await stream.receive_some())
         elif isinstance(event, h11.Request):
             request = event
+            if connection.they_are_waiting_for_100_continue:  # boto3 waits a second for it
+                go_on = connection.send(h11.InformationalResponse(status_code=100, headers=[]))
+                await stream.send_all(go_on or b"")
         elif isinstance(event, h11.Data):
             body += event.data
         elif isinstance(event, h11.EndOfMessage):

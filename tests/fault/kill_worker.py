@@ -1,8 +1,8 @@
-"""A process that imports everything once and forks a child for each sync, so that a trial costs milliseconds.
+"""A process that imports everything once and forks a child for each run, so that a trial costs milliseconds.
 
-Each line of standard input is a JSON object with "storage", "registry", "names" and "kill_after"; for each a child
-runs one sync, is killed after that many seconds (null: never), and its wait status is printed. The parent kills before
-it waits, so the process id cannot be another's. ``python -m tests.fault.kill_worker``.
+Each line of standard input is a `tests.fault.killing.Job` as JSON; for each a child does what `mirrorwitness sync` or
+`mirrorwitness audit` does, is killed after ``kill_after`` seconds (null: never), and its wait status is printed. The
+parent kills before it waits, so the process id cannot be another's. ``python -m tests.fault.kill_worker``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ import os
 import signal
 import sys
 import time
+from datetime import timedelta
+from typing import Any
+from unittest import mock
 
+import boto3  # noqa: F401 - the product imports it where it is used; the children find it there
 import trio
 
 from mirrorwitness.config import Config, Registry
@@ -20,15 +24,27 @@ from mirrorwitness.config.options import Limits
 from mirrorwitness.config.quantities import Count
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.select import parse_rule
-from mirrorwitness.run.jobs import run_sync
-from mirrorwitness.run.session import Wishes
+from mirrorwitness.run import jobs
+from mirrorwitness.run.session import Wishes, now
+
+_LIMITS = Limits(requests_per_second=Count(0), retries=Count(1))
 
 
-def sync(storage: str, registry: str, names: list[str]) -> int:
-    """Run one sync as `mirrorwitness sync --once` does, and return its exit code."""
-    config = Config(storage=storage, registries=(Registry(url=registry),), limits=Limits(requests_per_second=Count(0)))
-    wishes = Wishes(config=config, rules=tuple(parse_rule(name, origin="a trial") for name in names))
-    return int(trio.run(run_sync, wishes, SilentProgress()).exit_code())
+async def work(kind: str, wishes: Wishes) -> int:
+    """Do what the command does, and return its exit code."""
+    if kind == "sync":
+        return int((await jobs.run_sync(wishes, SilentProgress())).exit_code())
+    summary = await jobs.run_audit(wishes, SilentProgress(), sample=None, is_repair=kind == "repair")
+    return int(summary.exit_code())
+
+
+def run(wanted: dict[str, Any]) -> int:
+    """Run one command as a process of its own would."""
+    config = Config(storage=wanted["storage"], registries=(Registry(url=wanted["registry"]),), limits=_LIMITS)
+    rules = tuple(parse_rule(name, origin="a trial") for name in wanted["names"])
+    shifted = mock.Mock(side_effect=lambda: now() + timedelta(days=wanted["days_ahead"]))
+    mock.patch.object(jobs, "now", shifted).start()
+    return trio.run(work, wanted["kind"], Wishes(config=config, rules=rules))
 
 
 def main() -> None:
@@ -37,7 +53,7 @@ def main() -> None:
         wanted = json.loads(line)
         child = os.fork()
         if child == 0:
-            os._exit(sync(wanted["storage"], wanted["registry"], wanted["names"]))
+            os._exit(run(wanted))
         if wanted["kill_after"] is not None:
             time.sleep(wanted["kill_after"])
             os.kill(child, signal.SIGKILL)
