@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Corpus", "Tarball", "find_tarballs", "lay_out"]
 
 CACHES: Final = (
+    Path(__file__).resolve().parents[1] / ".cache/bench/npm/_cacache/content-v2",
     Path.home() / ".npm/_cacache/content-v2",
     Path(__file__).resolve().parents[1] / ".cache/real",
 )

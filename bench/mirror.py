@@ -1,6 +1,6 @@
 """A cold mirror of real tarballs, and the run after it, beside a plain Python pipeline and rclone.
 
-    python -m bench mirror [--packages 1000] [--versions 2] [--rounds 3] [--only file|s3]
+    python -m bench mirror [--packages 250] [--versions 10] [--rounds 3] [--only file|s3]
 
 Everything runs on loopback: nginx serves the registry from files, with ETag and gzip, on the last core with the S3
 server; the measured process has the first core to itself. mirrorwitness runs as its command does, start-up included,
@@ -90,8 +90,8 @@ def mirror_command(names: tuple[str, ...], *, base: str, storage: str) -> list[s
 def main(arguments: list[str]) -> None:
     """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(prog="python -m bench mirror", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--packages", type=int, default=1000)
-    parser.add_argument("--versions", type=int, default=2, help="tarballs of each package")
+    parser.add_argument("--packages", type=int, default=250)
+    parser.add_argument("--versions", type=int, default=10, help="tarballs of each package")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("file", "s3"))
     parser.add_argument("--rows", default="", help="only rows whose name has this text")
@@ -177,20 +177,18 @@ def _rows(setting: Setting, only: str | None) -> dict[str, Callable[[], None]]:
 
 def _file_rows(setting: Setting) -> dict[str, Callable[[], None]]:
     def ours(row: str, in_flight: int, query: str = "") -> None:
-        with tempfile.TemporaryDirectory(dir=setting.scratch) as target:
-            storage = f"file:{target}/mirror{query}"
-            _sync(setting, row, setting.base, storage, environment(None, in_flight=in_flight))
-            if row == "file: ours":
-                _again(setting, "file: ours, nothing changed", storage, environment(None, in_flight=in_flight))
+        storage = f"file:{_new_directory(setting)}/mirror{query}"
+        _sync(setting, row, setting.base, storage, environment(None, in_flight=in_flight))
+        if row == "file: ours":
+            _again(setting, "file: ours, nothing changed", storage, environment(None, in_flight=in_flight))
 
     def plain() -> None:
-        with tempfile.TemporaryDirectory(dir=setting.scratch) as target:
-            command = [sys.executable, "-m", "bench.plain", setting.base, str(setting.scratch / "names"), "32", target]
-            _add(setting, "file: plain httpx", run_measured(command, environment=environment(None, in_flight=32)))
+        target = _new_directory(setting)
+        command = [sys.executable, "-m", "bench.plain", setting.base, str(setting.scratch / "names"), "32", target]
+        _add(setting, "file: plain httpx", run_measured(command, environment=environment(None, in_flight=32)))
 
     def rclone() -> None:
-        with tempfile.TemporaryDirectory(dir=setting.scratch) as target:
-            _rclone(setting, "file: rclone", target, environment(None, in_flight=32))
+        _rclone(setting, "file: rclone", _new_directory(setting), environment(None, in_flight=32))
 
     return {
         "file: ours": lambda: ours("file: ours", 32),
@@ -238,6 +236,15 @@ def _s3_rows(setting: Setting, server: S3Server) -> dict[str, Callable[[], None]
         "s3: plain httpx + boto3": plain,
         "s3: rclone": rclone,
     }
+
+
+def _new_directory(setting: Setting) -> str:
+    """Make a directory that stays until the end.
+
+    ext4 gives no inode out again for a minute after it was freed, and looks for another one by one, so a run after a
+    large removal would pay three times its own system time.
+    """
+    return tempfile.mkdtemp(dir=setting.scratch)
 
 
 def _add(setting: Setting, row: str, usage: Usage) -> None:

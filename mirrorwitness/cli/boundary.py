@@ -10,8 +10,9 @@ Rules:
 
 from __future__ import annotations
 
+import gc
 import sys
-from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar, cast
 
 import click
 import trio
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["fail", "run_command", "stop_with"]
 
+YOUNG_OBJECTS: Final = 50_000
+"""New container objects after which the collector looks at them: some 5 MB of the smallest ones."""
+
 _Result = TypeVar("_Result")
 _WEIGHT = (SecurityError, ConfigurationError, StorageError, MirrorWitnessError, KeyboardInterrupt)
 
@@ -43,6 +47,7 @@ def run_command(work: Callable[[], Awaitable[_Result]], *, schema: str, is_json:
         schema: name of the command's JSON document.
         is_json: print errors as JSON.
     """
+    _calm_collector()
     try:
         return trio.run(work)
     except (MirrorWitnessError, KeyboardInterrupt) as error:
@@ -67,6 +72,16 @@ def fail(error: BaseException, schema: str, *, is_json: bool) -> NoReturn:
         print_json(schema, {"error": {"kind": type(error).__name__, "message": message}, "exit_code": int(code)})
     click.echo(f"error: {message}", err=True)
     sys.exit(int(code))
+
+
+def _calm_collector() -> None:
+    """Keep the cycle collector from looking at what was imported, and let it look at the rest less often.
+
+    Requests leave no cycles behind (`mirrorwitness.fetch.head`), so with the interpreter's own thresholds a tenth of a
+    sync's processor time went into finding nothing.
+    """
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
 
 
 def _weigh(error: BaseException) -> int:

@@ -4,8 +4,8 @@ Rules:
 
 - Raw: no redirects, no retries (but for a dead kept-alive connection), no decoding, no cookies, no politeness; those
   are decisions of `mirrorwitness.fetch.polite` and its callers.
-- httpx's `Request` and `Response` go straight to a transport; `httpx.AsyncClient` is left out, because all it would
-  add here (cookies, redirects, authentication, event hooks) is unwanted.
+- `httpx.AsyncClient` is left out, because all it would add here (cookies, redirects, authentication, event hooks) is
+  unwanted; its errors, and its transports where there is a proxy, are used.
 - Where the environment names a proxy for a host (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY), httpx's stock
   transport speaks to it; it pools in its own way and is slower. `StackTransport` carries everything else.
 - A response is read inside the ``async with`` block, by the task that opened it. Where the block ends before the body
@@ -21,7 +21,7 @@ import urllib.request
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import httpx
 import trio
@@ -30,14 +30,18 @@ from mirrorwitness.errors import ConfigurationError, StorageError, UpstreamProto
 from mirrorwitness.fetch.bodies import BodyStream, UploadStream
 from mirrorwitness.fetch.deadline import SECONDS, Deadline, Patience
 from mirrorwitness.fetch.failures import CAUGHT, make_failure
-from mirrorwitness.fetch.transport import StackTransport, TransportStatistics, make_context
-from mirrorwitness.fetch.urls import shorten_url
+from mirrorwitness.fetch.transport import Message, StackTransport, TransportStatistics, make_context
+from mirrorwitness.fetch.urls import parse_url, shorten_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from pathlib import Path
+    from typing import TypeAlias
 
     from mirrorwitness.fetch.connection import RequestBody
+    from mirrorwitness.fetch.urls import Url
+
+    _Answer: TypeAlias = "tuple[int, Sequence[tuple[bytes, bytes]], BodyStream | _ProxiedBody]"
 
 __all__ = ["FetchOptions", "Fetcher", "Response", "make_user_agent", "open_fetcher"]
 
@@ -92,7 +96,7 @@ class Response:
 
     __slots__ = ("_method", "_stream", "headers", "status", "url")
 
-    def __init__(self, *, status: int, headers: Mapping[str, str], url: str, method: str, stream: _Body) -> None:
+    def __init__(self, *, status: int, headers: Mapping[str, str], url: str, method: str, stream: _Source) -> None:
         self.status = status
         self.headers = headers
         self.url = url
@@ -138,43 +142,35 @@ class Response:
         return UpstreamProtocolError(f"{self._method} {shown}: body of at most {limit} bytes expected, {found}")
 
 
-class _Body:
-    """A body stream of either transport, read through one method."""
+class _Source(Protocol):
+    async def receive_some(self) -> bytes: ...
 
-    __slots__ = ("_close", "_own", "receive_some")
+
+class _ProxiedBody:
+    """The body of a response that httpx's own transport brought, read and closed as a `BodyStream` is."""
+
+    __slots__ = ("_deadline", "_iterator", "_stream")
 
     def __init__(self, stream: httpx.AsyncByteStream, deadline: Deadline) -> None:
-        self._own: BodyStream | None = None
-        if isinstance(stream, BodyStream):
-            self._own = stream
-            self.receive_some = stream.receive_some
-            return
-        iterator = stream.__aiter__()
+        self._stream = stream
+        self._iterator = aiter(stream)
+        self._deadline = deadline
 
-        async def receive_some() -> bytes:
-            deadline.start_read()
-            piece = await anext(iterator, b"")
-            deadline.stop_read(len(piece))
-            return piece
-
-        async def close() -> None:
-            # The iterator is a generator round more of them (httpx's, httpcore's); closing the outer one leaves the
-            # inner ones to the garbage collector. A cancellation unwinds them all, and costs the connection.
-            with suppress(*CAUGHT), trio.CancelScope() as scope:
-                scope.cancel()
-                while await anext(iterator, b""):
-                    pass
-            await stream.aclose()
-
-        self.receive_some = receive_some
-        self._close = close
+    async def receive_some(self) -> bytes:
+        self._deadline.start_read()
+        piece = await anext(self._iterator, b"")
+        self._deadline.stop_read(len(piece))
+        return piece
 
     async def aclose(self) -> None:
-        if self._own is not None:
-            self._own.close()
-            return
+        # The iterator is a generator round more of them (httpx's, httpcore's); closing the outer one leaves the inner
+        # ones to the garbage collector. A cancellation unwinds them all, and costs the connection.
         with trio.move_on_after(_CLEANUP, shield=True):
-            await self._close()
+            with suppress(*CAUGHT), trio.CancelScope() as scope:
+                scope.cancel()
+                while await anext(self._iterator, b""):
+                    pass
+            await self._stream.aclose()
 
 
 class Fetcher:
@@ -183,6 +179,7 @@ class Fetcher:
     def __init__(self, *, options: FetchOptions, transport: StackTransport) -> None:
         self.options = options
         self._transport = transport
+        self._user_agent = options.user_agent.encode("ascii")
         # NO_PROXY alone (its key is "no") names no proxy, and asking for each request costs a third of a small GET.
         proxies = urllib.request.getproxies() if options.trust_environment else {}
         self._proxies = {scheme: url for scheme, url in proxies.items() if scheme in _PROXIED_SCHEMES}
@@ -230,19 +227,18 @@ class Fetcher:
         self._requests += 1
         deadline = Deadline(self.options.patience)
         length = await _measure(body)
+        try:
+            message = self._make_message(method, url, headers, body, length)
+        except CAUGHT as error:
+            raise make_failure(error, method=method, url=url) from error
         with deadline.scope:
             try:
-                request = _build(method, url, self._fields(headers, length), body)
-                request.extensions = {"deadline": deadline, "public_only": public_only}
-                response = await self._choose(request, deadline).handle_async_request(request)
-                stream = _Body(_async_stream(response), deadline)
+                status, fields, stream = await self._send(message, deadline, public_only=public_only)
                 deadline.stop()
             except CAUGHT as error:
                 raise make_failure(error, method=method, url=url) from error
             try:
-                yield Response(
-                    status=response.status_code, headers=_headers(response), url=url, method=method, stream=stream
-                )
+                yield Response(status=status, headers=_headers(fields), url=url, method=method, stream=stream)
             finally:
                 await stream.aclose()
         if deadline.expired:
@@ -255,17 +251,22 @@ class Fetcher:
             for transport in self._proxied.values():
                 await transport.aclose()
 
-    def _fields(self, headers: Mapping[str, str] | None, length: int | None) -> list[tuple[bytes, bytes]]:
-        fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in (headers or {}).items()]
-        fields.append((b"User-Agent", self.options.user_agent.encode("ascii")))
+    def _make_message(
+        self, method: str, url: str, headers: Mapping[str, str] | None, body: RequestBody, length: int | None
+    ) -> Message:
+        target = parse_url(url)
+        fields = [(b"Host", target.authority)]
+        fields += [(name.encode("ascii"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        fields.append((b"User-Agent", self._user_agent))
         if length is not None:
             fields.append((b"Content-Length", b"%d" % length))
-        return fields
+        return Message(method, target, fields, body, length or 0)
 
-    def _choose(self, request: httpx.Request, deadline: Deadline) -> httpx.AsyncBaseTransport:
-        proxy = self._proxy_for(request.url) if self._proxies else None
+    async def _send(self, message: Message, deadline: Deadline, *, public_only: bool) -> _Answer:
+        proxy = self._proxy_for(message.url) if self._proxies else None
         if proxy is None:
-            return self._transport
+            parser, body = await self._transport.send(message, deadline, public_only=public_only)
+            return parser.status, parser.headers, body
         transport = self._proxied.get(proxy)
         if transport is None:
             most = self.options.max_connections
@@ -273,10 +274,18 @@ class Fetcher:
             transport = httpx.AsyncHTTPTransport(verify=make_context(), proxy=httpx.Proxy(proxy), limits=limits)
             self._proxied[proxy] = transport
         deadline.start_head()
-        return transport
+        url = message.url
+        request = httpx.Request(
+            message.method,
+            httpx.URL(scheme=url.scheme, host=url.host, port=url.port, raw_path=url.target),
+            headers=message.fields,
+            stream=UploadStream(message.body),
+        )
+        response = await transport.handle_async_request(request)
+        return response.status_code, response.headers.raw, _ProxiedBody(_async_stream(response), deadline)
 
-    def _proxy_for(self, url: httpx.URL) -> str | None:
-        if urllib.request.proxy_bypass(f"{url.host}:{url.port}" if url.port else url.host):
+    def _proxy_for(self, url: Url) -> str | None:
+        if urllib.request.proxy_bypass(url.authority.decode("ascii")):
             return None
         return self._proxies.get(url.scheme) or self._proxies.get("all")
 
@@ -299,12 +308,6 @@ async def open_fetcher(options: FetchOptions | None = None) -> AsyncGenerator[Fe
         await fetcher.aclose()
 
 
-def _build(method: str, url: str, fields: list[tuple[bytes, bytes]], body: RequestBody) -> httpx.Request:
-    parsed = httpx.URL(url)
-    fields.insert(0, (b"Host", parsed.netloc))
-    return httpx.Request(method, parsed, headers=fields, stream=UploadStream(body))
-
-
 async def _measure(body: bytes | Path | None) -> int | None:
     if body is None:
         return None
@@ -323,9 +326,9 @@ def _async_stream(response: httpx.Response) -> httpx.AsyncByteStream:
     return stream
 
 
-def _headers(response: httpx.Response) -> dict[str, str]:
+def _headers(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for name, value in response.headers.raw:
+    for name, value in fields:
         key = name.decode("ascii", "replace").lower()
         text = value.decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text

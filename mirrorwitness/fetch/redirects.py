@@ -21,7 +21,7 @@ from urllib.parse import urljoin, urlsplit
 
 from mirrorwitness.errors import ConfigurationError, UpstreamProtocolError, UpstreamRefusedError
 from mirrorwitness.fetch.addresses import is_public_address
-from mirrorwitness.fetch.urls import shorten_url
+from mirrorwitness.fetch.urls import DEFAULT_PORTS, match_plain, shorten_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,8 +47,6 @@ MAX_URL: Final = 8192
 """Longest URL followed; common servers refuse longer request lines."""
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +87,9 @@ def origin_of(url: str) -> Origin:
     Raises:
         UpstreamProtocolError: it is not one, or carries a user name, a password, spaces or control characters.
     """
+    plain = match_plain(url) if len(url) <= MAX_URL else None
+    if plain is not None:
+        return Origin(f"{plain[0]}://{plain[1]}:{plain[2]}")
     shown = shorten_url(url)
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise UpstreamProtocolError(f"URL {shown!r}: too long, or characters that a URL cannot have")
@@ -97,12 +98,12 @@ def origin_of(url: str) -> Origin:
         port = parts.port
     except ValueError as error:
         raise UpstreamProtocolError(f"URL {shown!r}: {error}") from error
-    if parts.scheme not in _PORTS or not parts.hostname:
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise UpstreamProtocolError(f"URL {shown!r}: expected an absolute http or https URL")
     if "@" in parts.netloc:
         raise UpstreamProtocolError(f"URL {shown!r}: a user name or password in a URL is not accepted")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return Origin(f"{parts.scheme}://{host}:{port if port is not None else _PORTS[parts.scheme]}")
+    return Origin(f"{parts.scheme}://{host}:{port if port is not None else DEFAULT_PORTS[parts.scheme]}")
 
 
 def check_url(url: str, policy: RedirectPolicy) -> bool:

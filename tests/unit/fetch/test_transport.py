@@ -16,7 +16,7 @@ from mirrorwitness.fetch import FetchOptions, Patience, open_fetcher
 from mirrorwitness.fetch.bodies import UploadStream
 from mirrorwitness.fetch.failures import make_failure
 from mirrorwitness.fetch.transport import MAX_ORIGINS, StackTransport
-from mirrorwitness.fetch.urls import MAX_URL_SHOWN, shorten_url
+from mirrorwitness.fetch.urls import MAX_URL_SHOWN, parse_url, shorten_url
 from tests.unit.fetch.scripted import answer_all, listening, read_request, reply
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ async def test_idle_connections_of_many_origins_are_bounded() -> None:
         first = httpx.Request("GET", base, stream=UploadStream(None))
         assert await (await transport.handle_async_request(first)).aread() == b"ok"
         for number in range(MAX_ORIGINS):
-            transport._origin(httpx.URL(f"http://h{number}.example"))
+            transport._origin(parse_url(f"http://h{number}.example"))
         now = transport.statistics()
         assert (now.origins, now.idle) == (MAX_ORIGINS, 0)
         pools = list(transport._origins.values())
         for pool in pools:
             pool.slots.acquire_nowait()
-        transport._origin(httpx.URL("http://one-more.example"))
+        transport._origin(parse_url("http://one-more.example"))
         assert transport.statistics().origins == MAX_ORIGINS + 1
     assert repr(pools[0]) == "<OriginPool http://h0.example:80, 0 idle, 1 in use, 0 waiting>"
     await transport.aclose()

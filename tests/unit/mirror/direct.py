@@ -6,7 +6,7 @@ Nothing here waits for the outside, so tests may use ``autojump_clock``, and a r
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from pathlib import Path
 
-    from mirrorwitness.fetch.client import _Body
     from tests.fakes.registry import RegistrySimulator
 
 __all__ = ["PIECE_BYTES", "DirectFetcher"]
@@ -61,9 +60,7 @@ class DirectFetcher(Fetcher):
             raise UpstreamUnreachableError(f"{method} {url}: connection reset by the simulator")
         fields = {**dict(reply.headers), "content-length": str(len(reply.body))}
         stream = _Pieces(b"" if method == "HEAD" else reply.body, reply.cut)
-        yield Response(
-            status=reply.status, headers=fields, url=url, method=method, stream=cast("_Body", cast("object", stream))
-        )
+        yield Response(status=reply.status, headers=fields, url=url, method=method, stream=stream)
 
 
 class _Pieces:
