@@ -13,7 +13,8 @@ from mirrorwitness.cli.options import json_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, hint, print_json
 from mirrorwitness.config import DEFAULT_FILE, load_config, render_config
 from mirrorwitness.errors import ConfigurationError, MirrorWitnessError
-from mirrorwitness.run.npmrc import find_npm_settings
+from mirrorwitness.run.npmrc import check_registry_url, find_npm_access, find_npm_settings
+from mirrorwitness.run.scopes import is_same_registry
 from mirrorwitness.storage.address import parse_address
 
 __all__ = ["init"]
@@ -67,10 +68,7 @@ def init(
     """
     try:
         parse_address(storage)
-        origin = "the command line"
-        if not registry:
-            settings = find_npm_settings(os.environ, directory=Path.cwd())
-            registry, origin = (settings.registry,), settings.origin
+        registry, origin, scopes = _find_upstream(registry)
         text = render_config(
             storage=_relative_storage(storage, output),
             registries=registry,
@@ -78,6 +76,7 @@ def init(
             public_url=public_url,
             lockfiles=[_relative(path, output) for path in lockfile],
             names=names,
+            scopes=scopes,
         )
         if not dry_run:
             _write(output, text, is_replaced=force)
@@ -85,13 +84,32 @@ def init(
     except MirrorWitnessError as error:
         fail(error, SCHEMA, is_json=is_json)
     if is_json:
-        document = {"file": None if dry_run else str(output), "registries": list(registry), "text": text}
+        document = {
+            "file": None if dry_run else str(output),
+            "registries": list(registry),
+            "scopes": scopes,
+            "text": text,
+        }
         print_json(SCHEMA, {**document, "exit_code": 0})
     elif dry_run:
         click.echo(text, nl=False)
     else:
         click.echo(f"wrote {output}; the registry comes from {origin}")
+        for scope, url in scopes.items():
+            hint(f"packages of {scope} are at home at {url}: this mirror will not ask {registry[0]} for them")
         hint("next: `mirrorwitness plan`, then `mirrorwitness sync --once`")
+
+
+def _find_upstream(given: tuple[str, ...]) -> tuple[tuple[str, ...], str, dict[str, str]]:
+    """Return the registries, where they come from, and the scopes that are at home at another one than the first."""
+    if given:
+        registries, origin = given, "the command line"
+        access = find_npm_access(os.environ, directory=Path.cwd())
+    else:
+        access = find_npm_settings(os.environ, directory=Path.cwd())
+        registries, origin = (access.registry,), access.origin
+    homes = {scope: check_registry_url(home.url, home.origin) for scope, home in access.scopes.items()}
+    return registries, origin, {s: url for s, url in homes.items() if not is_same_registry(url, registries[0])}
 
 
 def _relative(path: Path, output: Path) -> str:

@@ -1,6 +1,7 @@
 """Flags that several commands share, and how they become a `Config`: flags > environment > file > npm's configuration.
 
-Only the last step is not in `mirrorwitness.config`: where nothing names a registry, npm's own configuration does.
+Only the last step is not in `mirrorwitness.config`: npm's own configuration names the registry where nothing else does,
+and, whichever is asked, its access token and the scopes that are at home elsewhere.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from mirrorwitness.config import Registry, find_config, load_config
 from mirrorwitness.errors import ConfigurationError, SelectionError
 from mirrorwitness.mirror.lockfile import MAX_LOCKFILE_BYTES, parse_lockfile
 from mirrorwitness.mirror.select import make_rule, parse_names, parse_rule, rules_of_lockfile
-from mirrorwitness.run.npmrc import find_npm_settings
+from mirrorwitness.run.npmrc import find_npm_access, find_npm_settings
+from mirrorwitness.run.scopes import Home
 from mirrorwitness.run.session import Wishes
 
 if TYPE_CHECKING:
@@ -106,10 +108,13 @@ class Options:
             flags["registry"] = [{"url": url} for url in self.given["registry"]]
         config = load_config(find_config(self.given.get("config"), os.environ), os.environ, flags=flags)
         tokens: dict[str, str] = {}
+        homes: dict[str, Home] = {}
         if needs_registry:
-            config, tokens = _find_registries(config)
+            config, tokens, homes = _find_registries(config)
         rules, skipped = self._rules(config)
-        return Wishes(config=config, rules=rules, names=self._names(config), skipped=skipped, tokens=tokens)
+        return Wishes(
+            config=config, rules=rules, names=self._names(config), skipped=skipped, tokens=tokens, homes=homes
+        )
 
     def _rules(self, config: Config) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
         """Selection from the command line replaces the file's; both kinds of lockfile are read here."""
@@ -141,25 +146,33 @@ def _rule(name: str, latest: int | None) -> Rule:
     return make_rule(rule.pattern, versions=rule.range_text, latest=latest, origin="command line")
 
 
-def _find_registries(config: Config) -> tuple[Config, dict[str, str]]:
-    """Add the registry of npm's own configuration where none is named, and find access tokens."""
+def _find_registries(config: Config) -> tuple[Config, dict[str, str], dict[str, Home]]:
+    """Add what npm's configuration knows: the registry where none is named, access tokens, homes of scopes.
+
+    Returns:
+        The configuration, registry URL → token, scope → home.
+    """
+    if config.registries:
+        access = find_npm_access(os.environ, directory=Path.cwd())
+    else:
+        access = find_npm_settings(os.environ, directory=Path.cwd())
+        config = replace(config, registries=(Registry(url=access.registry),))
     tokens: dict[str, str] = {}
-    if not config.registries:
-        settings = find_npm_settings(os.environ, directory=Path.cwd())
-        config = replace(config, registries=(Registry(url=settings.registry.rstrip("/")),))
-        token = settings.token_for(config.registries[0].url)
-        if token is not None:
-            tokens[config.registries[0].url] = token
     for registry in config.registries:
-        if registry.token_env is None:
-            continue
-        token = os.environ.get(registry.token_env)
-        if not token:
-            raise ConfigurationError(
-                f"registry {registry.url}: its token_env names {registry.token_env}, which is not set"
-            )
-        tokens[registry.url] = token
-    return config, tokens
+        token = _read_token(registry) or access.token_for(registry.url)
+        if token is not None:
+            tokens[registry.url] = token
+    own = str(config.path or "configuration")
+    return config, tokens, {**access.scopes, **{scope: Home(url, own) for scope, url in config.scopes.items()}}
+
+
+def _read_token(registry: Registry) -> str | None:
+    if registry.token_env is None:
+        return None
+    token = os.environ.get(registry.token_env)
+    if not token:
+        raise ConfigurationError(f"registry {registry.url}: its token_env names {registry.token_env}, which is not set")
+    return token
 
 
 def _read(path: Path, limit: int) -> bytes:

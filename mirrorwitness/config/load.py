@@ -48,6 +48,7 @@ _STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
 }
 _AT_LEAST_ONE: Final = ("concurrency", "packages", "connections", "packument_max", "tarball_max")
 _PLACE: Final = re.compile(r"(?s)(.*?)(?: - at `\$?\.?(.*)`)?")
+_SCOPE: Final = re.compile(r"@[^/@\s]+")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 
@@ -68,6 +69,7 @@ class Config:
         denied: what must not be in the mirror.
         names_from: the list of names that globs choose from.
         spool_directory: where large downloads wait.
+        scopes: scope (with its ``@``) → address of the registry that it is at home at.
         limits: bounds.
         serve: how to answer.
     """
@@ -83,6 +85,7 @@ class Config:
     denied: tuple[DenyRule, ...] = ()
     names_from: Path | None = None
     spool_directory: Path | None = None
+    scopes: Mapping[str, str] = field(default_factory=dict[str, str])
     limits: Limits = field(default_factory=Limits)
     serve: Serve = field(default_factory=Serve)
 
@@ -153,6 +156,7 @@ def make_config(layer: Layer, *, path: Path | None = None) -> Config:
         denied=_read_deny(settings, layer),
         names_from=_anchor(settings.names_from, "names_from", layer, path),
         spool_directory=_anchor(settings.spool_directory, "spool_directory", layer, path),
+        scopes=_read_scopes(settings, layer),
         limits=settings.limits,
         serve=settings.serve,
     )
@@ -259,6 +263,13 @@ def _check_url(url: str, layer: Layer, key: str) -> str:
     if not usable or parts.query or parts.fragment:
         raise _error(layer, key, f"found {url[:200]!r}, expected an http or https address without query")
     return url.rstrip("/")
+
+
+def _read_scopes(settings: Settings, layer: Layer) -> dict[str, str]:
+    for scope in settings.scopes:
+        if not _SCOPE.fullmatch(scope):
+            raise _error(layer, "scopes", f"found {scope[:100]!r}, expected a scope such as @corp")
+    return {scope: _check_url(url, layer, f"scopes.{scope}") for scope, url in settings.scopes.items()}
 
 
 def _read_select(settings: Settings, layer: Layer) -> tuple[tuple[Rule, ...], tuple[str, ...]]:

@@ -207,6 +207,14 @@ class Settings(_Table, frozen=True):
             examples=["/var/tmp"],  # noqa: S108  (an example in the documentation)
         ),
     ] = None
+    scopes: Annotated[
+        dict[str, str],
+        Meta(
+            description="Scope and the address of the registry that it is at home at, for scopes of which the first "
+            "[[registry]] must not be asked. Wins over what npm's configuration says.",
+            examples=[{"@corp": "https://npm.corp.example"}],
+        ),
+    ] = {}
     limits: Limits = Limits()
     serve: Serve = Serve()
     registry: tuple[Registry, ...] = ()
@@ -256,15 +264,16 @@ def _list(table: type[_Table], prefix: str, environment: str | None) -> list[Opt
         if not metas:
             continue  # a table of its own
         (meta,) = metas
-        required = field.default is NODEFAULT
+        default = field.default_factory() if field.default_factory is not NODEFAULT else field.default
+        required = default is NODEFAULT
         options.append(
             Option(
                 key=f"{prefix}{field.name}",
-                default=None if required else field.default,
+                default=None if required else default,
                 required=required,
                 description=meta.description or "",
                 examples=tuple(meta.examples or ()),
-                environment=None if environment is None else environment + field.name.upper(),
+                environment=None if environment is None or default == {} else environment + field.name.upper(),
             )
         )
     return options

@@ -42,6 +42,7 @@ def render_config(
     public_url: str | None = None,
     lockfiles: Sequence[str] = (),
     names: Sequence[str] = (),
+    scopes: Mapping[str, str] | None = None,
 ) -> str:
     """Write a configuration file.
 
@@ -52,12 +53,13 @@ def render_config(
         public_url: the mirror's address.
         lockfiles: lockfiles to mirror, as paths relative to the file.
         names: packages to mirror.
+        scopes: scope → registry that it is at home at.
 
     Returns:
         TOML with comments.
     """
     options = list_options()
-    given = {"storage": storage, "contact": contact, "public_url": public_url}
+    given = {"storage": storage, "contact": contact, "public_url": public_url, "scopes": scopes or None}
     parts = [_HEAD, "\n", _table(options, "", given)]
     parts += _tables(options, "registry", Registry.__doc__, [{"url": url} for url in registries])
     wishes: list[dict[str, object]] = [{"lockfile": path} for path in lockfiles]
@@ -107,6 +109,9 @@ def _toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(item) for item in cast('Sequence[object]', value))}]"
+    if isinstance(value, dict):
+        items = cast("Mapping[str, object]", value).items()
+        return f"{{{', '.join(f'{_toml(key)} = {_toml(item)}' for key, item in items)}}}"
     if isinstance(value, int | float):
         text = str(value)
         return text if text.isdigit() else f'"{text}"'

@@ -60,12 +60,14 @@ class TarballOptions:
         size_limit: bytes of the largest tarball accepted.
         memory: bytes of tarballs held in memory at once, over all in flight.
         spool_directory: where larger ones are spooled; None for the system's temporary directory.
+        authority_only: scopes whose packages no other source may hear of.
     """
 
     concurrency: int = 64
     size_limit: int = 2 * 1024**3
     memory: int = 32 * 1024**2
     spool_directory: Path | None = None
+    authority_only: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -200,7 +202,8 @@ class Tarballs:
         if job.is_present and not job.is_replaced:
             return await self._adopt(job)
         problems: list[UpstreamError | IntegrityMismatchError] = []
-        for source in self._sources:
+        is_private = job.name.partition("/")[0] in self._options.authority_only
+        for source in self._sources[:1] if is_private else self._sources:
             is_authority = source is self._sources[0]
             url = job.item.url if is_authority else layout.tarball_url(source.base, job.name, job.item.file)
             try:

@@ -99,7 +99,7 @@ class MirrorStatus:
 async def make_plan(wishes: Wishes, progress: Progress, *, ask_sizes: bool) -> Plan:
     """Plan a sync; nothing is written, no tarball is downloaded."""
     selection = wishes.selection()
-    names = wishes.packages(selection)
+    names, _ = wishes.packages(selection)
     progress.started(len(names))
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(open_upstream(wishes))
@@ -121,7 +121,7 @@ async def run_sync(wishes: Wishes, progress: Progress) -> RunSummary:
     """Bring the mirror up to date once, and record the run."""
     started = now()
     selection = wishes.selection()
-    names = wishes.packages(selection)
+    names, left_out = wishes.packages(selection)
     progress.started(len(names))
     async with open_mirror(wishes.config) as storage, open_upstream(wishes) as upstream:
         catalogue = Catalogue(storage)
@@ -139,7 +139,7 @@ async def run_sync(wishes: Wishes, progress: Progress) -> RunSummary:
             now=now,
             progress=progress,
         )
-        run.summary.alarms.extend([*wishes.skipped, *alarms])
+        run.summary.alarms.extend([*wishes.skipped, *left_out, *alarms])
 
         async def work() -> None:
             await run.run(names)
@@ -204,6 +204,7 @@ def _packages(
             size_limit=limits.tarball_max,
             memory=limits.spool_memory,
             spool_directory=wishes.config.spool_directory,
+            authority_only=frozenset(wishes.homes),
         ),
         progress=progress,
     )
@@ -268,8 +269,9 @@ async def _audit(wishes: Wishes, storage: Storage, names: Sequence[PackageName],
 
 
 async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary: AuditSummary) -> None:
+    selection = wishes.selection()
     keys, _ = await refresh_keys(storage, upstream, wishes.config.signatures)
-    terms = wishes.terms(wishes.selection(), keys)
+    terms = wishes.terms(selection, keys)
     packages = _packages(wishes, storage, upstream, terms, SilentProgress())
     wrong: dict[PackageName, set[Version]] = {}
     for finding in summary.findings:
@@ -278,6 +280,10 @@ async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary:
             versions.add(Version(finding.version))
     for name, versions in wrong.items():
         try:
+            _, left_out = wishes.at_home([name], selection)
+            if left_out:
+                summary.unrepaired[name] = left_out[0]
+                continue
             result = await packages.run(name, is_forced=True, replace_bytes=frozenset(versions))
             again = await _audit(wishes, storage, [name], SilentProgress())
         except MirrorWitnessError as error:

@@ -10,6 +10,8 @@ Rules:
 - A scope's registry (``@scope:registry``) is the user's wish for that scope and never the registry of everything else.
 - Access tokens are bound to the address they are written for (``//host/path/:_authToken``) and are given for no other:
   the longest such path that leads to the registry wins, as in npm. A token is never printed, in no message and no repr.
+- A file of the user's or of the machine's that we may not read is skipped, as npm does, where the registry is known
+  already; where the registry is to be found, it is an error.
 - No registry is built in. Where npm's configuration names none and npm is not installed, that is an error.
 
 SPEC: npm documentation, ``npmrc`` and ``config``; the ``regKeyFromURI`` of ``npm-registry-fetch`` for tokens.
@@ -27,11 +29,20 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.run.scopes import Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["NpmSettings", "ask_npm", "find_npm_settings", "parse_npmrc"]
+__all__ = [
+    "NpmAccess",
+    "NpmSettings",
+    "ask_npm",
+    "check_registry_url",
+    "find_npm_access",
+    "find_npm_settings",
+    "parse_npmrc",
+]
 
 _NPM_PATIENCE: Final = 30
 """Seconds that `npm config get` may take; a cold start on a slow disk takes about five."""
@@ -44,20 +55,16 @@ _PREFIX: Final = "npm_config_"
 _TOKEN: Final = ":_authToken"  # noqa: S105  (the name of the setting)
 
 
-@dataclass(frozen=True, slots=True)
-class NpmSettings:
-    """What npm's configuration says about registries.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NpmAccess:
+    """What npm's configuration says about registries, whichever is asked.
 
     Attributes:
-        registry: the registry of everything that has no other.
-        origin: where it was found, for people.
-        scopes: scope (with its ``@``) → registry.
+        scopes: scope (with its ``@``) → registry, and where that stands.
         tokens: ``//host/path/`` → access token; never shown.
     """
 
-    registry: str
-    origin: str
-    scopes: Mapping[str, str] = field(default_factory=dict[str, str])
+    scopes: Mapping[str, Home] = field(default_factory=dict[str, Home], repr=False)
     tokens: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
     def token_for(self, url: str) -> str | None:
@@ -76,6 +83,19 @@ class NpmSettings:
                 return self.tokens[path]
             path = path[: path.rstrip("/").rfind("/") + 1]
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NpmSettings(NpmAccess):
+    """The same, and the registry that npm would ask.
+
+    Attributes:
+        registry: the registry of everything that has no other.
+        origin: where it was found, for people.
+    """
+
+    registry: str
+    origin: str
 
 
 def parse_npmrc(text: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -115,11 +135,7 @@ def find_npm_settings(
         ConfigurationError: npm's configuration names no usable registry, or a file cannot be read.
     """
     ask = ask or ask_npm
-    layers = [("environment", _environment(environ))]
-    for path in _files(environ, directory, layers[0][1]):
-        text = _read(path)
-        if text is not None:
-            layers.append((str(path), parse_npmrc(text, environ)))
+    layers = _layers(environ, directory, is_lenient=False)
     origin, registry = _first(layers, "registry")
     if registry is None:
         origin, registry = "npm config get registry", ask("registry")
@@ -128,13 +144,23 @@ def find_npm_settings(
             "npm's configuration names no registry and npm is not installed: give --registry URL, or set registry in "
             ".npmrc"
         )
-    merged = {key: value for _, layer in reversed(layers) for key, value in layer.items()}
     return NpmSettings(
-        registry=_check_url(registry, origin),
-        origin=origin,
-        scopes={key.removesuffix(":registry"): value for key, value in merged.items() if _is_scope(key)},
-        tokens={key.removesuffix(_TOKEN): value for key, value in merged.items() if _is_token(key, value)},
+        registry=check_registry_url(registry, origin), origin=origin, scopes=_scopes(layers), tokens=_tokens(layers)
     )
+
+
+def find_npm_access(environ: Mapping[str, str], *, directory: Path) -> NpmAccess:
+    """Find scopes and tokens for registries that are known already.
+
+    Args:
+        environ: the environment.
+        directory: the project's directory.
+
+    Raises:
+        ConfigurationError: a file cannot be read.
+    """
+    layers = _layers(environ, directory, is_lenient=True)
+    return NpmAccess(scopes=_scopes(layers), tokens=_tokens(layers))
 
 
 def ask_npm(key: str) -> str | None:
@@ -170,6 +196,32 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def _layers(environ: Mapping[str, str], directory: Path, *, is_lenient: bool) -> list[tuple[str, Mapping[str, str]]]:
+    """Return where settings stand and what they are, the strongest first."""
+    settings = _environment(environ)
+    layers: list[tuple[str, Mapping[str, str]]] = [("environment", settings)]
+    for number, path in enumerate(_files(environ, directory, settings)):
+        text = _read(path, is_lenient=is_lenient and number > 0)
+        if text is not None:
+            layers.append((str(path), parse_npmrc(text, environ)))
+    return layers
+
+
+def _merge(layers: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, tuple[str, str]]:
+    """Return each key's strongest value and where it stands."""
+    return {key: (value, origin) for origin, layer in reversed(layers) for key, value in layer.items()}
+
+
+def _scopes(layers: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, Home]:
+    found = _merge(layers).items()
+    return {key.removesuffix(":registry"): Home(url, origin) for key, (url, origin) in found if _is_scope(key) and url}
+
+
+def _tokens(layers: Sequence[tuple[str, Mapping[str, str]]]) -> dict[str, str]:
+    found = _merge(layers).items()
+    return {key.removesuffix(_TOKEN): value for key, (value, _) in found if _is_token(key, value)}
+
+
 def _files(environ: Mapping[str, str], directory: Path, settings: Mapping[str, str]) -> Iterable[Path]:
     yield _project(directory) / ".npmrc"
     home = environ.get("HOME") or environ.get("USERPROFILE")
@@ -192,13 +244,15 @@ def _project(directory: Path) -> Path:
     return next(marked, here)
 
 
-def _read(path: Path) -> str | None:
+def _read(path: Path, *, is_lenient: bool) -> str | None:
     try:
         with path.open("rb") as file:
             body = file.read(_MAX_FILE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if is_lenient and isinstance(error, PermissionError):
+            return None
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     if len(body) > _MAX_FILE_BYTES:
         raise ConfigurationError(f"{path}: has more than {_MAX_FILE_BYTES:,} bytes; that is no .npmrc")
@@ -248,7 +302,12 @@ def _is_token(key: str, value: str) -> bool:
     return key.startswith("//") and key.endswith(f"/{_TOKEN}") and bool(value) and "${" not in value
 
 
-def _check_url(url: str, origin: str) -> str:
+def check_registry_url(url: str, origin: str) -> str:
+    """Return a registry's address without its trailing slash.
+
+    Raises:
+        ConfigurationError: it is none, or holds a secret; the message names where it stands.
+    """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname)

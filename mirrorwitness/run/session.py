@@ -22,10 +22,11 @@ from mirrorwitness.mirror.package import PackageTerms
 from mirrorwitness.mirror.select import expand, make_selection
 from mirrorwitness.npm.registry import Registry, RegistryOptions
 from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy, format_keys, parse_keys
+from mirrorwitness.run.scopes import Home, keep_home
 from mirrorwitness.storage.address import open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Iterable, Mapping
 
     from mirrorwitness.config import Config
     from mirrorwitness.mirror.select import Rule, Selection
@@ -48,6 +49,7 @@ class Wishes:
         names: the names that globs choose from; None where no list was given.
         skipped: lockfile entries that no registry has, as sentences.
         tokens: registry URL → access token.
+        homes: scope → the registry that it is at home at.
     """
 
     config: Config
@@ -55,6 +57,7 @@ class Wishes:
     names: tuple[PackageName, ...] | None = None
     skipped: tuple[str, ...] = ()
     tokens: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    homes: Mapping[str, Home] = field(default_factory=dict[str, Home])
 
     def selection(self) -> Selection:
         """Return the selection.
@@ -64,13 +67,18 @@ class Wishes:
         """
         return make_selection(self.rules, self.config.denied)
 
-    def packages(self, selection: Selection) -> tuple[PackageName, ...]:
-        """Return the concrete packages of the selection.
+    def packages(self, selection: Selection) -> tuple[list[PackageName], list[str]]:
+        """Return the concrete packages of the selection, and sentences about those that are left out.
 
         Raises:
+            ConfigurationError: a package's scope is at home at another registry than the one that would be asked.
             SelectionError: a glob has nothing to choose from.
         """
-        return expand(selection, self.names)
+        return self.at_home(expand(selection, self.names), selection)
+
+    def at_home(self, names: Iterable[PackageName], selection: Selection) -> tuple[list[PackageName], list[str]]:
+        """Return those of the names that the authority may be asked for, as `mirrorwitness.run.scopes.keep_home`."""
+        return keep_home(names, selection, self.homes, authority=self.config.registries[0].url)
 
     def terms(self, selection: Selection, keys: KeyRing) -> PackageTerms:
         """Return what every package is judged by."""

@@ -95,7 +95,7 @@ def make_options() -> str:
 
 
 def _show_default(value: object) -> str:
-    if value is None or value == ():
+    if value in (None, (), {}):
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

@@ -46,8 +46,9 @@ def make_examples(registry: ThreadedRegistry) -> dict[str, str]:
     sim.publish("wrong", "1.0.0", files={"index.js": b"w"})
     sim.fail("/left/-/left-2.0.0.tgz", Fault.status(404), times=99)
     sim.replace_bytes("wrong", "1.0.0", b"other bytes")
+    Path(".npmrc").write_text(f"registry={registry.url}\n@corp:registry=https://npm.corp.example/\n", encoding="utf-8")
     found: dict[str, Any] = {
-        "init": _run(registry, "init", "left", "--registry", registry.url),
+        "init": _run(registry, "init", "left"),
         "error": _run(registry, "sync", "--once", "--storage", "file:mirror", "left@not a range"),
         "plan": _run(registry, "plan", "left", "@scope/right", "left@9.9.9", "absent"),
     }

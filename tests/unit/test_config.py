@@ -273,6 +273,13 @@ class TestErrors:
                 "public_url = 'http://[x'",
                 "m.toml: public_url: found 'http://[x', expected an http or https address without query",
             ),
+            ("[scopes]\ncorp = 'http://a'", "m.toml: scopes: found 'corp', expected a scope such as @corp"),
+            ("[scopes]\n'@a/b' = 'http://a'", "m.toml: scopes: found '@a/b', expected a scope such as @corp"),
+            (
+                "[scopes]\n'@a' = 'npm.example'",
+                "m.toml: scopes.@a: found 'npm.example', expected an http or https address without query",
+            ),
+            ("[scopes]\n'@a' = 3", "m.toml: scopes[...]: expected `str`, got `int` (found {'@a': 3})"),
             ("[[select]]\nlatest = 1", "m.toml: select[0]: give name or lockfile, one of them"),
             ("[[select]]\nname = 'a'\nlockfile = 'b'", "m.toml: select[0]: give name or lockfile, one of them"),
             (

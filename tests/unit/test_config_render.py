@@ -64,6 +64,7 @@ class TestRender:
             public_url="https://npm.example.org",
             lockfiles=["app/package-lock.json", "b.json"],
             names=["react@^18", "left"],
+            scopes={"@corp": "https://npm.corp.example", "@ü": "http://b.example/x"},
         )
         assert load(file, text) == Config(
             path=file,
@@ -71,6 +72,7 @@ class TestRender:
             registries=(Registry(url="https://registry.example"), Registry(url="http://other.example")),
             contact="Zoë <z@example.org>",
             public_url="https://npm.example.org",
+            scopes={"@corp": "https://npm.corp.example", "@ü": "http://b.example/x"},
             lockfiles=(file.parent / "app/package-lock.json", file.parent / "b.json"),
             rules=(
                 make_rule("react", versions="^18", origin=f"{file}: select[2]"),
@@ -94,7 +96,8 @@ class TestRender:
     @staticmethod
     def _try(file: Path, key: str, example: Any) -> None:
         table, _, name = key.rpartition(".")
-        rendered = f"{name} = {str(example).lower() if isinstance(example, bool | int) else repr(example)}\n"
+        shown = str(example).lower() if isinstance(example, bool | int) else repr(example).replace("': ", "' = ")
+        rendered = f"{name} = {shown}\n"
         needed = {
             "registry[]": "url = 'http://a'\n",
             "select[]": "name = 'a'\n",

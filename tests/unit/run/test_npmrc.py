@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mirrorwitness.errors import ConfigurationError
-from mirrorwitness.run.npmrc import NpmSettings, ask_npm, find_npm_settings, parse_npmrc
+from mirrorwitness.run.npmrc import NpmAccess, NpmSettings, ask_npm, find_npm_access, find_npm_settings, parse_npmrc
+from mirrorwitness.run.scopes import Home
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +87,7 @@ class TestOrder:
         (prefix / "etc" / "npmrc").write_text("registry=https://p.example")
         environ = {"npm_config_userconfig": str(user), "npm_config_globalconfig": str(glob)}
         found = find(tmp_path, environ)
-        assert (found.registry, found.scopes) == ("https://g.example", {"@u": "https://u.example"})
+        assert (found.registry, found.scopes) == ("https://g.example", {"@u": Home("https://u.example", str(user))})
         assert find(tmp_path, {"npm_config_prefix": str(prefix)}).registry == "https://p.example"
 
     def test_without_a_home(self, tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ class TestTokens:
     def test_a_token_goes_to_its_own_address_only(self) -> None:
         """The longest path that leads to the registry; another host, port or path never gets it."""
         tokens = {"//a.example/": "host", "//a.example/team/": "team", "//b.example:8080/x/": "port"}
-        settings = NpmSettings("https://a.example", "test", tokens=tokens)
+        settings = NpmAccess(tokens=tokens)
         urls = {
             "https://a.example": "host",
             "https://a.example/": "host",
@@ -166,11 +167,47 @@ class TestTokens:
         assert "secret" not in repr(found)
 
     def test_scopes(self, tmp_path: Path) -> None:
-        """A scope's registry is never the registry of everything else."""
+        """A scope's registry is never the registry of everything else; the stronger layer wins, and is named."""
         (tmp_path / "home").mkdir()
-        (tmp_path / "home" / ".npmrc").write_text("@s:registry=https://s.example")
-        found = find(tmp_path, npm="https://npm.example")
-        assert (found.registry, found.scopes) == ("https://npm.example", {"@s": "https://s.example"})
+        user = tmp_path / "home" / ".npmrc"
+        user.write_text("@s:registry=https://s.example\n@t:registry=https://t.example\n@u:registry=https://u.example")
+        environ = {"npm_config_@t:registry": "https://env.example", "npm_config_@u:registry": ""}
+        found = find(tmp_path, environ, npm="https://npm.example")
+        assert found.registry == "https://npm.example"
+        assert found.scopes == {
+            "@s": Home("https://s.example", str(user)),
+            "@t": Home("https://env.example", "environment"),
+            "@u": Home("https://u.example", str(user)),
+        }
+
+
+class TestAccess:
+    def test_npm_is_not_asked_and_no_registry_is_needed(self, tmp_path: Path) -> None:
+        """Where the registry is known, scopes and tokens are read from the same files, in the same order."""
+        (tmp_path / ".npmrc").write_text("@s:registry=https://s.example\n//a.example/:_authToken=secret")
+        found = find_npm_access({}, directory=tmp_path)
+        assert (found.scopes["@s"].url, found.token_for("https://a.example/x")) == ("https://s.example", "secret")
+        assert "secret" not in repr(found)
+
+    def test_files_that_we_may_not_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A service has no right to somebody's home, and npm skips it too; a project's own file has to be readable."""
+        user = tmp_path / "home" / ".npmrc"
+        refused: list[Path] = [user]
+        opened = type(tmp_path).open
+
+        def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+            if path in refused:
+                raise PermissionError(13, "Permission denied")
+            return opened(path, *arguments, **options)
+
+        monkeypatch.setattr(type(tmp_path), "open", refuse)
+        environ = {"HOME": str(tmp_path / "home")}
+        assert find_npm_access(environ, directory=tmp_path) == NpmAccess()
+        with pytest.raises(ConfigurationError, match=r"home/\.npmrc: cannot be read: Permission denied"):
+            find_npm_settings(environ, directory=tmp_path, ask=lambda _: "https://npm.example")
+        refused.append(tmp_path / ".npmrc")
+        with pytest.raises(ConfigurationError, match=r"\.npmrc: cannot be read: Permission denied"):
+            find_npm_access(environ, directory=tmp_path)
 
 
 class TestAskNpm:
