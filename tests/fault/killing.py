@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -21,7 +22,9 @@ __all__ = ["Job", "Killer", "Kind", "open_killer"]
 
 Kind: TypeAlias = Literal["sync", "audit", "repair"]
 
-_LATER, _EARLIER = 1.02, 0.9
+_log = logging.getLogger(__name__)
+
+_LATER, _EARLIER = 1.04, 0.8
 """How the time within which runs are killed follows what kills meet: about one in six comes after the end, so that the
 last steps are met too."""
 
@@ -71,7 +74,9 @@ class Killer:
         """Start a run and kill it at a random moment of the time that such a run takes."""
         self.kills += 1
         moment = self.chance.uniform(0, self.seconds[kind])
-        is_met = self._do(kind, place, kill_after=moment) is None
+        code = self._do(kind, place, kill_after=moment)
+        assert code in {None, 0, 4}, f"{kind} ended by itself with exit code {code}"
+        is_met = code is None
         self.met += is_met
         self.seconds[kind] *= _LATER if is_met else _EARLIER
 
@@ -109,7 +114,10 @@ class Killer:
 def open_killer(
     *, registry: str, names: Sequence[str], chance: random.Random, environment: Mapping[str, str] | None = None
 ) -> Iterator[Killer]:
-    """Start the forking process, and end it with the block."""
+    """Start the forking process, and end it with the block; at least half of the kills must have met a run at work.
+
+    ``--log-cli-level=info`` shows how many did.
+    """
     command = [sys.executable, "-m", "tests.fault.kill_worker"]
     # Who is killed reports no coverage; measuring it only makes the runs slower.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
@@ -117,7 +125,10 @@ def open_killer(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**inherited, **(environment or {})}
     )
     with process:
-        yield Killer(registry, names, chance, process)
+        killer = Killer(registry, names, chance, process)
+        yield killer
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(timeout=30) == 0
+    _log.info("%d kills, %d of them met a run at work", killer.kills, killer.met)
+    assert killer.met >= killer.kills / 2, killer

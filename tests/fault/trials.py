@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.fakes.thread import ThreadedRegistry
-    from tests.fault.killing import Killer
     from tests.fault.places import Place, Places
 
 __all__ = ["kill_first_runs", "kill_repairs", "kill_updates"]
@@ -26,7 +25,7 @@ LATER = 2
 
 def kill_first_runs(
     places: Places, registry: ThreadedRegistry, chance: random.Random, *, versions: int, trials: int, kills: int
-) -> Killer:
+) -> None:
     """Fill a place from nothing in each trial, killed `kills` times; the run after that has to complete."""
     history = History(registry.sim, chance, names=NAMES, versions=versions)
     with open_killer(registry=registry.url, names=NAMES, chance=chance) as killer:
@@ -44,12 +43,11 @@ def kill_first_runs(
             check_invariants(objects, published=history.published)
             assert public_part(objects) == public_part(expected)
             assert objects.keys() == expected.keys()
-    return killer
 
 
 def kill_updates(
     places: Places, twin: Place, registry: ThreadedRegistry, chance: random.Random, *, days: int, kills: int
-) -> Killer:
+) -> None:
     """Follow an upstream for some days, killed each day; at its end all must be as in a twin that nobody killed.
 
     Versions come and go, tags move, fields change, integrities are taken away or become others. The twin decides what
@@ -74,12 +72,9 @@ def kill_updates(
             check_invariants(objects, published=history.published)
             assert public_part(objects) == public_part(expected)
             assert objects.keys() == expected.keys()
-    return killer
 
 
-def kill_repairs(
-    places: Places, registry: ThreadedRegistry, chance: random.Random, *, trials: int, kills: int
-) -> Killer:
+def kill_repairs(places: Places, registry: ThreadedRegistry, chance: random.Random, *, trials: int, kills: int) -> None:
     """Damage a mirror in each trial and kill its repair; each object is as it was or right, and at last all are right.
 
     In every other trial upstream has lost one of the damaged tarballs: it is withdrawn, and comes back with it.
@@ -104,7 +99,6 @@ def kill_repairs(
             assert killer.finish("sync", place) == 0
             assert public_part(place.read()) == public_part(sound)
             assert killer.finish("audit", place) == 0
-    return killer
 
 
 def _damage(place: Place, sound: Mapping[str, bytes], chance: random.Random) -> dict[str, bytes | None]:
