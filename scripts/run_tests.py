@@ -1,5 +1,8 @@
 """Run the hermetic tests in two processes with branch coverage, and hold the coverage to its gates.
 
+Measurement is switched on by the environment, for every process alike. ``coverage run`` would be the wrong door: the
+process that it starts only hands tests to the workers and imports nothing of the product, so it never has any data.
+
 The gates apply when the whole suite ran: 100 % of the branches of the pure modules, 95 % over everything.
 Usage: run_tests.py [PYTEST ARGUMENTS]; without arguments, the whole suite.
 """
@@ -25,9 +28,10 @@ NOT_PURE = ("mirrorwitness/npm/registry*.py",)
 OVERALL = 95
 
 
-def run(*arguments: str) -> int:
+def run(*arguments: str, **environment: str) -> int:
     """Run a module of this interpreter and return its exit status."""
-    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, check=False).returncode
+    words = [sys.executable, "-m", *arguments]
+    return subprocess.run(words, cwd=ROOT, check=False, env=os.environ | environment).returncode
 
 
 def main(arguments: list[str]) -> int:
@@ -36,7 +40,10 @@ def main(arguments: list[str]) -> int:
     for old in ROOT.glob(".coverage*"):
         old.unlink()
     workers = str(min(4, max(2, os.cpu_count() or 2)))
-    status = run("coverage", "run", "-m", "pytest", "-n", workers, "--dist", "loadgroup", "-q", *arguments)
+    words = ("pytest", "-n", workers, "--dist", "loadgroup", "-q", *arguments)
+    # An absolute file: tests start processes in folders of their own.
+    measured = {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / ".coverage")}
+    status = run(*words, **measured)
     if status or not is_whole:
         return status
     run("coverage", "combine", "--quiet")
