@@ -9,12 +9,14 @@
     │   ├── UpstreamRefusedError      an answer that says no: 401, 403, 429 that outlived all retries
     │   ├── UpstreamNotFoundError     404 or 410
     │   ├── UpstreamProtocolError     an answer that is not what the protocol promises
+    │   │   └── FeedDialectError      a feed that refuses the requests it is there for: 400
     │   └── UpstreamStaleError        a document older than the one that we have
     ├── StorageError                  the directory or bucket
     │   ├── StorageUnavailableError   try again later; the outcome of a write is unknown until read back
     │   ├── StorageRefusedError       credentials, permissions, read-only, full
     │   ├── ObjectMissingError        no object under that key
     │   ├── PreconditionFailedError   a conditional put or delete lost
+    │   │   └── CursorLostError       another worker moved the cursor of our shard
     │   └── UnsupportedConditionError the service does not do conditional writes
     └── SecurityError                 bytes, signatures or logs disagree; never retried, never caught by a default
         ├── IntegrityMismatchError    bytes are not what their digest says
@@ -35,8 +37,10 @@ from enum import IntEnum
 
 __all__ = [
     "ConfigurationError",
+    "CursorLostError",
     "EquivocationError",
     "ExitCode",
+    "FeedDialectError",
     "IntegrityMismatchError",
     "LockfileError",
     "MirrorWitnessError",
@@ -120,6 +124,10 @@ class UpstreamProtocolError(UpstreamError):
     """An answer that is not what the protocol promises: bad JSON, another package's document, too large."""
 
 
+class FeedDialectError(UpstreamProtocolError):
+    """The feed answers 400 to a request of its own protocol: it speaks another dialect now. Never tried again."""
+
+
 class UpstreamStaleError(UpstreamError):
     """A document older than the one that we have: a lagging edge. Nothing is replaced; asked again later."""
 
@@ -142,6 +150,10 @@ class ObjectMissingError(StorageError):
 
 class PreconditionFailedError(StorageError):
     """A conditional put or delete lost: somebody else was first. Nothing was written."""
+
+
+class CursorLostError(PreconditionFailedError):
+    """Another worker follows the same shard of the same mirror, and moved its cursor."""
 
 
 class UnsupportedConditionError(StorageError):

@@ -17,14 +17,9 @@ What it does not do: judge what it fetched (`packument`, `integrity`, `signature
 
 from __future__ import annotations
 
-import io
-import json
-import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote, urlsplit
-
-import trio
 
 from mirrorwitness.errors import ConfigurationError, UpstreamProtocolError
 from mirrorwitness.fetch import (
@@ -34,13 +29,11 @@ from mirrorwitness.fetch import (
     Session,
     SickAnswerError,
     make_policy,
-    make_status_error,
     origin_of,
 )
+from mirrorwitness.npm.answers import check_status, read_object, show_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mirrorwitness.fetch import Fetcher, Response
     from mirrorwitness.npm.names import PackageName, Version
 
@@ -62,15 +55,10 @@ MAX_KEYS_BYTES: Final = 1 * MIB
 MAX_ATTESTATIONS_BYTES: Final = 16 * MIB
 """A version has two bundles of some 10 KiB."""
 
-_UNPACK_BYTES: Final = 1 * MIB  # about 3 ms of zlib between two checkpoints
-_ERROR_BODY_BYTES: Final = 16 * KIB
-_REASON_CHARACTERS: Final = 120
-_OK: Final = 200
 _NOT_MODIFIED: Final = 304
 _NO_KEYS: Final = frozenset({400, 404})
 _NO_HEAD: Final = frozenset({405, 501})
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_GZIP: Final = 31  # zlib's window bits for gzip framing
 
 
 class TarballSink(Protocol):
@@ -178,7 +166,7 @@ class Registry:
                 found = response.headers.get("etag"), response.headers.get("last-modified")
                 if response.status == _NOT_MODIFIED and len(headers) > 2:  # noqa: PLR2004 - validators were sent
                     return PackumentAnswer(None, found[0] or etag, found[1] or last_modified)
-                body = await _read_object(response, url, self.options.max_packument_bytes)
+                body = await read_object(response, url, self.options.max_packument_bytes)
                 return PackumentAnswer(body, *found)
 
         return await self._session.repeat(once)
@@ -203,14 +191,16 @@ class Registry:
                 await sink.reset()
             started = False
             async with self._session.request("GET", url, headers={"accept-encoding": "identity"}) as response:
-                await _check_status(response, url)
+                await check_status(response, url)
                 size = 0
                 while chunk := await response.receive_some():
                     if not size:
                         _check_start(response, chunk, url)
                     size += len(chunk)
                     if size > self.options.max_tarball_bytes:
-                        raise UpstreamProtocolError(f"{_show(url)}: more than {self.options.max_tarball_bytes} bytes")
+                        raise UpstreamProtocolError(
+                            f"{show_url(url)}: more than {self.options.max_tarball_bytes} bytes"
+                        )
                     started = True
                     await sink.write(chunk)
                 return size
@@ -228,7 +218,7 @@ class Registry:
             async with self._session.request("HEAD", url, headers={"accept-encoding": "identity"}) as response:
                 if response.status in _NO_HEAD:
                     return None
-                await _check_status(response, url)
+                await check_status(response, url)
                 length = response.headers.get("content-length", "")
                 encoded = response.headers.get("content-encoding", "identity") != "identity"
                 return int(length) if length.isascii() and length.isdigit() and not encoded else None
@@ -260,75 +250,15 @@ class Registry:
             async with self._session.request("GET", url, headers=headers) as response:
                 if response.status in absent:
                     return None
-                return await _read_object(response, url, limit)
+                return await read_object(response, url, limit)
 
         return await self._session.repeat(once)
-
-
-async def _read_object(response: Response, url: str, limit: int) -> bytes:
-    """Return the body of a 200 as one JSON object, decompressed (by its brackets; the parsers do the rest)."""
-    await _check_status(response, url)
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding in {"gzip", "x-gzip"}:
-        body = await _read_gzip(response, url, limit)
-    elif encoding in {"identity", ""}:
-        body = await response.read(limit)
-    else:
-        raise SickAnswerError(f"{_show(url)}: Content-Encoding {encoding[:50]!r}, expected gzip or none")
-    if body[:64].lstrip()[:1] != b"{" or body[-64:].rstrip()[-1:] != b"}":
-        kind = response.headers.get("content-type", "no content type")[:60]
-        raise SickAnswerError(f"{_show(url)}: expected a JSON object, found {len(body)} bytes of {kind!r}")
-    return body
-
-
-async def _read_gzip(response: Response, url: str, limit: int) -> bytes:
-    # BytesIO grows in place and hands its buffer out without a copy: one document in memory, not two.
-    unpacked = io.BytesIO()
-    unpacker = zlib.decompressobj(_GZIP)
-    while chunk := await response.receive_some():
-        while chunk:
-            if unpacker.eof:  # another gzip member
-                unpacker = zlib.decompressobj(_GZIP)
-            try:
-                piece = unpacker.decompress(chunk, _UNPACK_BYTES)
-            except zlib.error as error:
-                raise SickAnswerError(f"{_show(url)}: broken gzip: {error}") from error
-            if unpacked.tell() + len(piece) > limit:
-                raise UpstreamProtocolError(f"{_show(url)}: decompressed to more than {limit} bytes")
-            unpacked.write(piece)
-            chunk = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
-            if chunk:
-                await trio.lowlevel.checkpoint()
-    if not unpacker.eof:
-        raise SickAnswerError(f"{_show(url)}: gzip ended in the middle")
-    return unpacked.getvalue()
-
-
-async def _check_status(response: Response, url: str) -> None:
-    if response.status != _OK:
-        reason = await _reason(response)
-        raise make_status_error(response.status, f"{_show(url)}: status {response.status}{reason}")
-
-
-async def _reason(response: Response) -> str:
-    """Return the short reason in a JSON error body, as the registry words it; "" where there is none."""
-    try:
-        body = await response.read(_ERROR_BODY_BYTES)
-        parsed: object = json.loads(body)
-    except (UpstreamProtocolError, ValueError, RecursionError):
-        return ""
-    found = cast("Mapping[str, object]", parsed) if isinstance(parsed, dict) else {"error": parsed}
-    text = found.get("error") or found.get("message") or found.get("reason")
-    if not isinstance(text, str):
-        return ""
-    shown = "".join(character if character.isprintable() else "?" for character in text[:_REASON_CHARACTERS])
-    return f" ({shown})"
 
 
 def _check_start(response: Response, chunk: bytes, url: str) -> None:
     # A captive portal's or CDN's page with status 200 is a sick answer, not forged bytes; only the digest can accuse.
     if "html" in response.headers.get("content-type", "").lower() and not chunk.startswith(_GZIP_MAGIC):
-        raise SickAnswerError(f"{_show(url)}: expected a tarball, found an HTML page")
+        raise SickAnswerError(f"{show_url(url)}: expected a tarball, found an HTML page")
 
 
 def _check_base(base: str) -> str:
@@ -346,7 +276,3 @@ def _check_base(base: str) -> str:
 def _quote(text: str) -> str:
     # npm itself sends the scope's slash as lower-case %2f; some caches key on the exact text.
     return quote(text, safe="@!~*'()").replace("%2F", "%2f")
-
-
-def _show(url: str) -> str:
-    return url.partition("?")[0][:300]
