@@ -6,7 +6,8 @@ Order, and why a kill between any two steps leaves no lie behind (P2):
 2. decide (`mirrorwitness.mirror.gate`), writing nothing;
 3. tombstones for what upstream withdrew and evidence for what disagrees: facts, true whatever comes next;
 4. tarballs, each verified before it is visible (P1);
-5. the full document, then the abbreviated one: both name stored tarballs only;
+5. the full document, then the abbreviated one: both name stored tarballs only; before them, where our wishes changed,
+   a record that no longer says which wishes the documents fit;
 6. the record, with upstream's ETag if and only if everything wanted is stored.
 
 A kill after 4 leaves tarballs that nothing names; after 5, documents newer than the record. The next run finds the
@@ -170,6 +171,10 @@ class PackageSync:
         self._terms = terms
         self._now = now
 
+    def fingerprint(self, name: PackageName) -> str:
+        """Return `PackageTerms.fingerprint` of the present terms."""
+        return self._terms.fingerprint(name)
+
     async def run(
         self, name: PackageName, *, is_forced: bool = False, replace_bytes: frozenset[Version] = frozenset()
     ) -> PackageResult:
@@ -215,6 +220,10 @@ class PackageSync:
         shown = visible(decision, stored=brought.stored, kept=kept)
         known = _merge(record.versions, wrong, {**brought.stored, **kept})
         await self._attest(decision, shown, known, result)
+        if record.fingerprint and not is_current:
+            # A run that dies between documents and record must not leave a record that says they fit the old terms:
+            # under these they would count as unchanged for ever, with versions that are denied or without some (P3).
+            await self._catalogue.write_record(msgspec.structs.replace(record, fingerprint=""))
         written = await self._write_documents(packument, shown, known)
         settled = _settle(result, decision, brought, evidence)
         settled.record = _describe(record, packument, decision, shown, known)
