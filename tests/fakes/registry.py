@@ -10,32 +10,31 @@ It speaks the dialect of research/B 2: full and abbreviated packuments with ETag
 versions, tarballs, keys, attestations, all encodings of scoped names. `requests` lists what clients asked.
 As a process: ``python -m tests.fakes.registry --demo 100 --versions 3 --port 0`` prints ``listening on http://...``.
 
-What it does not do: publish over HTTP, search, the change feed.
+What it does not do: publish over HTTP, search; the change feed is `tests.fakes.feed`.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import gzip
 import json
 import sys
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import trio
 
-from tests.fakes.registry_build import Signer, etag_of, integrity_of, make_tarball, shasum_of
+from tests.fakes.registry_build import Signer, etag_of
 from tests.fakes.registry_demo import add_demo, demo_names, demo_version, load_recorded
-from tests.fakes.registry_packages import FIRST_TIME, Package, file_of, iso
-from tests.fakes.registry_server import Fault, RecordedRequest, Reply, json_reply, serve_connection
+from tests.fakes.registry_packages import Hold, Package
+from tests.fakes.registry_server import Fault, FaultPlan, RecordedRequest, Reply, json_reply
+from tests.fakes.registry_state import RegistryState
+from tests.fakes.serving import serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import Mapping
 
 __all__ = [
     "Fault",
@@ -54,7 +53,7 @@ _INSTALL_TYPE: Final = "application/vnd.npm.install-v1+json"
 _MAX_READY: Final = 50_000
 
 
-class RegistrySimulator:
+class RegistrySimulator(RegistryState):
     """The state of the simulated registry, and its answers.
 
     Attributes:
@@ -63,173 +62,55 @@ class RegistrySimulator:
         attestations: documents by ``name@version``.
         token: a bearer token that every request must carry; None: anybody may read.
         latency: seconds before each answer.
-        base: where it listens; set by `serve`, and part of every ``dist.tarball``.
+        watchers: called at each change with name, new revision, and whether the document was deleted.
     """
 
     def __init__(self, *, prefix: str = "", record: bool = True, latency: float = 0.0) -> None:
+        super().__init__("http://registry.example" + prefix)
         self.prefix = prefix
-        self.base = "http://registry.example" + prefix
         self.requests: list[RecordedRequest] = []
-        self.keys: list[dict[str, str | None]] | None = None
         self.attestations: dict[str, bytes] = {}
         self.token: str | None = None
         self.latency = latency
         self._record = record
-        self._packages: dict[str, Package] = {}
-        self._faults: dict[str, list[tuple[Fault, int | None]]] = {}
-        self._ready: dict[tuple[str, str | None, str | None], bytes] = {}
-        self._now = FIRST_TIME
+        self._held: dict[str, Hold] = {}
+        self._faults = FaultPlan()
 
     def __repr__(self) -> str:
         return f"<RegistrySimulator {self.base}, {len(self._packages)} packages, {len(self.requests)} requests>"
-
-    def publish(
-        self,
-        name: str,
-        version: str,
-        *,
-        files: Mapping[str, bytes] | None = None,
-        signer: Signer | None = None,
-        tag: str | None = "latest",
-        published: str | None = None,
-        data: bytes | None = None,
-        file: str | None = None,
-        dist: Mapping[str, Any] | None = None,
-        **manifest: Any,
-    ) -> bytes:
-        """Publish a version and return its tarball.
-
-        Args:
-            name: the package.
-            version: the version.
-            files: what the tarball holds besides package.json.
-            signer: signs ``name@version:integrity``; its key is added to `keys`.
-            tag: the dist-tag to move to this version.
-            published: the time of publication, ISO 8601.
-            data: the tarball itself, instead of `files`.
-            file: the tarball's file name; npm's own where None.
-            dist: fields to put into ``dist``; a value of None removes the field.
-            manifest: more fields of the manifest.
-        """
-        content = {"index.js": f"module.exports = '{name}@{version}'\n".encode()} if files is None else files
-        tarball = make_tarball(content, name=name, version=version) if data is None else data
-        file = file or f"{name.rpartition('/')[2]}-{version}.tgz"
-        now = self._tick()
-        package = self._packages.setdefault(name, Package(name))
-        document = package.open(self._now)
-        described = self._describe_dist(name, version, tarball, file, signer)
-        described.update(dist or {})
-        package.tarballs[file] = tarball
-        package.touch(now)
-        document["versions"][version] = {
-            "name": name,
-            "version": version,
-            "description": f"test package {name}",
-            "main": "index.js",
-            "license": "MIT",
-            "_id": f"{name}@{version}",
-            **manifest,
-            "dist": {key: value for key, value in described.items() if value is not None},
-        }
-        document["time"][version] = published or iso(now)
-        if tag is not None:
-            document["dist-tags"][tag] = version
-        return tarball
-
-    def unpublish(self, name: str, version: str | None = None) -> None:
-        """Remove one version and its tarball, or the whole package, which leaves a stub with ``time.unpublished``."""
-        package = self._packages[name]
-        document = package.open(self._now)
-        package.touch(self._tick())
-        if version is not None:
-            package.tarballs.pop(file_of(document["versions"].pop(version)), None)
-            tags = document["dist-tags"]
-            for tag in [tag for tag, target in tags.items() if target == version]:
-                del tags[tag]
-            if document["versions"] and "latest" not in tags:
-                tags["latest"] = list(document["versions"])[-1]
-            return
-        gone = {"name": name, "time": iso(self._now), "versions": list(document["versions"])}
-        for key in ("versions", "dist-tags"):
-            del document[key]
-        document["time"]["unpublished"] = gone
-        package.tarballs.clear()
-
-    def replace_bytes(self, name: str, version: str, data: bytes) -> None:
-        """Serve other bytes for a version; the packument and its integrity stay (an attack)."""
-        package = self._packages[name]
-        package.tarballs[file_of(package.open(self._now)["versions"][version])] = data
-        self._ready.clear()
-
-    def republish(self, name: str, version: str, files: Mapping[str, bytes], *, signer: Signer | None = None) -> bytes:
-        """Give a version other bytes and another integrity (an equivocation)."""
-        package = self._packages[name]
-        document = package.open(self._now)
-        file = file_of(document["versions"][version])
-        tarball = make_tarball(files, name=name, version=version)
-        package.touch(self._tick())
-        package.tarballs[file] = tarball
-        document["versions"][version]["dist"] = self._describe_dist(name, version, tarball, file, signer)
-        return tarball
-
-    def set_tag(self, name: str, tag: str, version: str) -> None:
-        """Move a dist-tag; nothing else changes but the revision."""
-        package = self._packages[name]
-        package.touch(self._tick())
-        package.open(self._now)["dist-tags"][tag] = version
-
-    def edit_packument(self, name: str) -> dict[str, Any]:
-        """Count a change and return the live document, for the caller to change .
-
-        In it ``{base}`` stands for the base URL.
-        """
-        package = self._packages[name]
-        package.touch(self._tick())
-        return package.open(self._now)
-
-    def set_packument(self, name: str, raw: bytes) -> None:
-        """Serve exactly these bytes as the packument, in whatever form was asked for."""
-        package = self._packages.setdefault(name, Package(name))
-        package.touch(self._tick())
-        package.raw = raw
-
-    def set_tarball(self, name: str, file: str, data: bytes) -> None:
-        """Serve a file below ``/<name>/-/``."""
-        self._packages.setdefault(name, Package(name)).tarballs[file] = data
-        self._ready.clear()
-
-    def remove(self, name: str) -> None:
-        """Forget a package: its packument and tarballs answer 404."""
-        self._tick()
-        del self._packages[name]
-
-    def packument(self, name: str) -> dict[str, Any]:
-        """Return the full packument as it is served now."""
-        parsed: dict[str, Any] = json.loads(self._packages[name].render(base=self.base, back=0, short=False))
-        return parsed
-
-    def tarball(self, name: str, version: str) -> bytes:
-        """Return the bytes that are served for a version."""
-        package = self._packages[name]
-        return package.tarballs[file_of(package.open(self._now)["versions"][version])]
-
-    @property
-    def names(self) -> list[str]:
-        """The packages, in order of their first publication."""
-        return list(self._packages)
 
     def fail(self, where: str, fault: Fault, times: int | None = 1) -> None:
         """Misbehave at a path (``/...``, decoded, no prefix) or a package's packument, `times` times (None: always).
 
         Faults for the same place happen one after another, in the order they were planned.
         """
-        path = where if where.startswith("/") else f"/{where}"
-        self._faults.setdefault(path, []).append((fault, times))
+        self._faults.add(where if where.startswith("/") else f"/{where}", fault, times)
         self._ready.clear()
 
     def heal(self) -> None:
-        """Forget all planned faults."""
+        """Forget all planned faults and held packuments."""
         self._faults.clear()
+        self._held.clear()
+
+    def hold_packument(self, name: str, *, answers: int | None = None, until: float | None = None) -> None:
+        """Go on serving the packument as it is now, whatever happens to it: the feed is ahead of the registry.
+
+        Args:
+            name: the package; where it does not exist, 404 is what is held.
+            answers: how many more answers show it so; None: not counted.
+            until: up to when, by trio's clock; None: until `release_packument`, or the end of `answers`.
+        """
+        package = self._packages.get(name)
+        self._held[name] = Hold(package and package.copy(), answers, until)
+        self._ready.clear()
+
+    def release_packument(self, name: str) -> None:
+        """Serve a held packument as it is."""
+        self._held.pop(name, None)
+
+    def serve_older(self, name: str, *, revisions: int = 1, answers: int | None = 1) -> None:
+        """Answer with the packument as it was some changes ago, that often: an older CDN edge, time goes backwards."""
+        self.fail(name, Fault.stale(revisions), times=answers)
 
     def answer(self, request: RecordedRequest) -> bytes | Reply:
         """Return the reply to a request."""
@@ -238,15 +119,16 @@ class RegistrySimulator:
         headers = request.headers
         plain = request.method == "GET" and "if-none-match" not in headers and "if-modified-since" not in headers
         key = (request.target, headers.get("accept"), headers.get("accept-encoding"))
-        if plain and not self._faults and self.token is None and (ready := self._ready.get(key)) is not None:
+        is_honest = not (self._faults or self._held) and self.token is None
+        if plain and is_honest and (ready := self._ready.get(key)) is not None:
             return ready
         path = unquote(request.target.partition("?")[0]).removeprefix(self.prefix)
-        fault = self._next_fault(path)
+        fault = self._faults.next(path)
         reply = self._answer(request, path, back=fault.revisions_back if fault else 0)
         if fault is not None:
             return fault.spoil(reply)
         # Endpoints are not kept ready: a test may change `keys` and `attestations` as it likes.
-        plain = plain and not path.startswith("/-/")
+        plain = plain and not path.startswith("/-/") and not self._held
         if plain and self.token is None and reply.status == 200 and len(self._ready) < _MAX_READY:
             self._ready[key] = reply.render(head_only=False)
         return reply
@@ -259,8 +141,11 @@ class RegistrySimulator:
         if path.startswith("/-/"):
             return self._answer_endpoint(path)
         name, _, rest = _split_name(path)
-        package = self._packages.get(name)
-        if package is None or (package.document is None and package.raw is None and not rest):
+        package = self._packages.get(name) or (self._buried.get(name) if back else None)
+        if not rest:
+            package = self._take_held(name, package)
+        is_there = package is not None and (package.document is not None or package.raw is not None)
+        if package is None or not (is_there or rest or (back and package.history)):
             return json_reply(404, {"error": "Not found"})
         if rest.startswith("-/"):
             return self._answer_tarball(package, rest.removeprefix("-/"))
@@ -312,61 +197,17 @@ class RegistrySimulator:
             body = gzip.compress(body, compresslevel=6, mtime=0)
         return Reply(200, tuple(fields), body)
 
-    def _tick(self) -> datetime:
-        self._ready.clear()
-        self._now += timedelta(minutes=1)
-        return self._now
-
-    def _next_fault(self, path: str) -> Fault | None:
-        planned = self._faults.get(path)
-        if not planned:
-            return None
-        fault, times = planned[0]
-        if times is not None:
-            planned[0] = (fault, times - 1)
-            if times <= 1:
-                del planned[0]
-        if not planned:
-            del self._faults[path]
-        return fault
-
-    def _describe_dist(
-        self, name: str, version: str, tarball: bytes, file: str, signer: Signer | None
-    ) -> dict[str, Any]:
-        integrity = integrity_of(tarball)
-        described: dict[str, Any] = {
-            "integrity": integrity,
-            "shasum": shasum_of(tarball),
-            "tarball": f"{{base}}/{name}/-/{file}",
-            "fileCount": 2,
-            "unpackedSize": len(tarball) * 2,
-        }
-        if signer is not None:
-            described["signatures"] = [signer.sign(name, version, integrity)]
-            if self.keys is None:
-                self.keys = []
-            if signer.key() not in self.keys:
-                self.keys.append(signer.key())
-        return described
-
-
-@asynccontextmanager
-async def serve(sim: RegistrySimulator, *, port: int = 0) -> AsyncGenerator[str, None]:
-    """Let a simulator listen on loopback for the length of a block; gives its base URL (with prefix, no slash)."""
-    listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
-    handler = functools.partial(serve_connection, sim)
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        sim.base = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}{sim.prefix}"
-        sim._ready.clear()
-        await nursery.start(functools.partial(trio.serve_listeners, handler, listeners))
-        try:
-            yield sim.base
-        except Exception as error:  # noqa: BLE001 - raised again below, without the nursery's group round it
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    def _take_held(self, name: str, package: Package | None) -> Package | None:
+        """Return what an edge has for a package, and count the answer."""
+        hold = self._held.get(name)
+        if hold is None:
+            return package
+        if hold.answers == 0 or (hold.until is not None and trio.current_time() >= hold.until):
+            del self._held[name]
+            return package
+        if hold.answers is not None:
+            hold.answers -= 1
+        return hold.package
 
 
 def _split_name(path: str) -> tuple[str, str, str]:

@@ -23,7 +23,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Answerer", "Fault", "RecordedRequest", "Reply", "json_reply", "serve_connection"]
+__all__ = ["Answerer", "Fault", "FaultPlan", "RecordedRequest", "Reply", "json_reply", "serve_connection"]
 
 _RECEIVE: Final = 64 * 1024
 _BOMB_PIECE: Final = 1 << 20
@@ -82,6 +82,7 @@ class _Kind(StrEnum):
     BOMB = auto()
     TYPE = auto()
     TRUNCATED = auto()
+    HALF = auto()
     SHORT = auto()
     RESET = auto()
     DRIP = auto()
@@ -130,6 +131,11 @@ class Fault:
     def truncated(cls, keep: int | None = None) -> Fault:
         """Close after `keep` bytes of the body (half of it where None), with the true Content-Length."""
         return cls(_Kind.TRUNCATED, number=-1 if keep is None else keep)
+
+    @classmethod
+    def half(cls) -> Fault:
+        """Send the first half of the body as if it were the whole: in good order, with its own Content-Length."""
+        return cls(_Kind.HALF)
 
     @classmethod
     def short_length(cls, by: int = 1) -> Fault:
@@ -192,6 +198,8 @@ class Fault:
                 return Reply(200, (("content-type", "text/html"),), b"<!doctype html><title>hello</title>")
             case _Kind.REDIRECT:
                 return Reply(self.number, (("location", self.text or "/"),), b"moved")
+            case _Kind.HALF:
+                return replace(reply, body=reply.body[: len(reply.body) // 2])
             case _:
                 headers = (("content-type", "application/json"), ("content-encoding", "gzip"))
                 return replace(reply, status=200, headers=headers, body=make_bomb(self.number))
@@ -225,7 +233,7 @@ class Fault:
                 return reply
 
 
-_REPLACEMENTS: Final = frozenset({_Kind.STATUS, _Kind.HTML, _Kind.REDIRECT, _Kind.BOMB})
+_REPLACEMENTS: Final = frozenset({_Kind.STATUS, _Kind.HTML, _Kind.REDIRECT, _Kind.HALF, _Kind.BOMB})
 
 
 @functools.lru_cache(maxsize=2)
@@ -237,6 +245,38 @@ def make_bomb(size: int) -> bytes:
     out.append(packer.compress(piece[: size % _BOMB_PIECE]))
     out.append(packer.flush())
     return b"".join(out)
+
+
+class FaultPlan:
+    """Which faults wait at which path; those for the same path happen one after another, in the order planned."""
+
+    def __init__(self) -> None:
+        self._planned: dict[str, list[tuple[Fault, int | None]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._planned)
+
+    def add(self, path: str, fault: Fault, times: int | None) -> None:
+        """Plan a fault, for that many answers (None: always)."""
+        self._planned.setdefault(path, []).append((fault, times))
+
+    def next(self, path: str) -> Fault | None:
+        """Return the fault of the next answer at a path, if any."""
+        planned = self._planned.get(path)
+        if not planned:
+            return None
+        fault, times = planned[0]
+        if times is not None:
+            planned[0] = (fault, times - 1)
+            if times <= 1:
+                del planned[0]
+        if not planned:
+            del self._planned[path]
+        return fault
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._planned.clear()
 
 
 class Answerer(Protocol):

@@ -1,4 +1,4 @@
-"""A fetcher that asks a registry simulator directly: the real registry client over no sockets at all.
+"""A fetcher that asks simulators directly: the real clients of registry and feed over no sockets at all.
 
 Nothing here waits for the outside, so tests may use ``autojump_clock``, and a request costs microseconds.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from pathlib import Path
 
-    from tests.fakes.registry import RegistrySimulator
+    from tests.fakes.serving import Simulator
 
 __all__ = ["PIECE_BYTES", "DirectFetcher"]
 
@@ -29,7 +29,7 @@ PIECE_BYTES = 32 * 1024
 class DirectFetcher(Fetcher):
     """Gives each request to the simulator whose base URL it begins with."""
 
-    def __init__(self, *sims: RegistrySimulator) -> None:
+    def __init__(self, *sims: Simulator) -> None:
         self._sims = sims
 
     def __repr__(self) -> str:
@@ -59,22 +59,24 @@ class DirectFetcher(Fetcher):
         if reply.hang or reply.reset is not None:
             raise UpstreamUnreachableError(f"{method} {url}: connection reset by the simulator")
         fields = {**dict(reply.headers), "content-length": str(len(reply.body))}
-        stream = _Pieces(b"" if method == "HEAD" else reply.body, reply.cut)
+        stream = _Pieces(b"" if method == "HEAD" else reply.body, reply.cut, reply.drip)
         yield Response(status=reply.status, headers=fields, url=url, method=method, stream=stream)
 
 
 class _Pieces:
-    """A body that ends, or breaks off."""
+    """A body that ends, or breaks off, or comes byte by byte."""
 
-    def __init__(self, body: bytes, cut: int | None) -> None:
+    def __init__(self, body: bytes, cut: int | None, drip: float | None) -> None:
         self._rest = body if cut is None else body[:cut]
         self._is_cut = cut is not None
+        self._drip = drip
 
     async def receive_some(self) -> bytes:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self._drip or 0)
         if not self._rest and self._is_cut:
             raise UpstreamUnreachableError("the body was cut short")
-        piece, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:]
+        size = PIECE_BYTES if self._drip is None else 1
+        piece, self._rest = self._rest[:size], self._rest[size:]
         return piece
 
 
