@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PURE = (
+    "mirrorwitness/tlog/*",
     "mirrorwitness/npm/*",
     "mirrorwitness/mirror/layout.py",
     "mirrorwitness/mirror/gate.py",
