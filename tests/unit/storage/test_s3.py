@@ -275,9 +275,12 @@ async def test_expired_credentials_without_newer_ones(clock: MockClock, bucket: 
 
 
 async def test_expired_token_met_by_many_tasks_is_loaded_once(
-    clock: MockClock, bucket: Storage, service: HostileS3, monkeypatch: pytest.MonkeyPatch
+    service: HostileS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A HEAD cannot say why it was refused; with temporary credentials it is tried with new ones."""
+    """A HEAD cannot say why it was refused; with temporary credentials it is tried with new ones.
+
+    On the real clock: nothing here pauses, and a clock that jumps would take a slow machine for a silent service.
+    """
     monkeypatch.setenv("AWS_SESSION_TOKEN", "old")
     async with serve_s3(service) as address, open_storage(address) as storage:
         monkeypatch.setenv("AWS_SESSION_TOKEN", "new")
