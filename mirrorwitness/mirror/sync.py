@@ -6,7 +6,8 @@
 Rules:
 
 - A package that fails never stops another; it leaves a note under ``state/unfinished/`` and is tried by the next run.
-- A storage that refuses stops the run: every further package would only repeat the same error.
+- A storage that refuses stops the run: every further package would only repeat the same error. So does one that has
+  gone: `SILENT_PACKAGES` in a row of which not even the note could be written, each after all tries of the storage.
 - Memory does not grow with the number of packages (P10): totals are counted, problems are kept up to a bound and
   counted beyond; the notes in the storage are the complete list.
 
@@ -28,6 +29,7 @@ from mirrorwitness.errors import (
     SecurityError,
     StorageError,
     StorageRefusedError,
+    StorageUnavailableError,
     UpstreamRefusedError,
     UpstreamUnreachableError,
 )
@@ -49,6 +51,10 @@ _Item = TypeVar("_Item")
 
 PROBLEMS_KEPT: Final = 1000
 """Problems listed in a summary; more are counted only. The storage keeps a note of every one."""
+
+SILENT_PACKAGES: Final = 3
+"""Packages in a row whose notes get no answer before the storage is taken for gone. Each took some 20 s of tries: at 32
+at once the run ends after these 20 s, and one package with keys that a service cannot take (500) does not end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class RunSummary:
     problems: list[Problem] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
-    fatal: StorageRefusedError | None = None
+    fatal: StorageError | None = None
     is_interrupted: bool = False
 
     def exit_code(self) -> ExitCode:
@@ -144,6 +150,7 @@ class SyncRun:
         self._progress = progress
         self._noted: set[str] = set()
         self._is_stopping = False
+        self._silent = 0
         self.summary = RunSummary()
 
     def __repr__(self) -> str:
@@ -210,6 +217,12 @@ class SyncRun:
             self.summary.fatal = self.summary.fatal or error
         except StorageError as error:
             result.alarms.append(f"{name}: the note of its state could not be written: {error}")
+            if isinstance(error, StorageUnavailableError):
+                self._silent += 1
+                if self._silent >= SILENT_PACKAGES:
+                    self.summary.fatal = self.summary.fatal or error
+                return result
+        self._silent = 0
         return result
 
     async def _note(self, result: PackageResult) -> None:

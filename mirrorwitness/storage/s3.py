@@ -104,9 +104,16 @@ class S3Storage:
         """Read a whole object; see `mirrorwitness.storage.Storage.read`."""
         retries = Retries(self._client, S3Request("GET", self._full(key)))
         while True:
+            is_open = False
             try:
-                return await self._read_once(key, limit)
+                async with self.open(key) as reader:
+                    is_open = True
+                    check_limit(reader.info, limit)
+                    return await _read_all(reader), reader.info
             except StorageUnavailableError as error:
+                # Opening has tried often enough by itself; only a body that breaks is begun again.
+                if not is_open:
+                    raise
                 await retries.after_error(error)
 
     @asynccontextmanager
@@ -177,14 +184,6 @@ class S3Storage:
         """Remove an object; see `mirrorwitness.storage.Storage.delete`."""
         await self._client.ask(S3Request("DELETE", self._full(key)), accept=_GONE)
 
-    async def _read_once(self, key: str, limit: int) -> tuple[bytes, ObjectInfo]:
-        async with self.open(key) as reader:
-            check_limit(reader.info, limit)
-            pieces: list[bytes] = []
-            while piece := await reader.receive_some():
-                pieces.append(piece)
-            return b"".join(pieces), reader.info
-
     def _full(self, key: str) -> str:
         full = self._prefix + check_key(key)
         if len(full.encode()) > MAX_S3_KEY_BYTES:
@@ -215,6 +214,13 @@ class _S3Reader:
         piece = piece[: self._missing]
         self._missing -= len(piece)
         return piece
+
+
+async def _read_all(reader: ObjectReader) -> bytes:
+    pieces: list[bytes] = []
+    while piece := await reader.receive_some():
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _make_reader(key: str, response: Response, start: int, length: int | None) -> _S3Reader:

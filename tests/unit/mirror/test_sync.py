@@ -187,6 +187,32 @@ class TestRun:
         assert str(summary.fatal) == "full"
         assert summary.counts["packages_unfinished"] == 1
 
+    async def test_a_storage_that_is_gone_stops_the_run(self) -> None:
+        """Three packages in a row without an answer, their notes included: no fourth one is asked for."""
+        sim = RegistrySimulator()
+        names = [f"p{number}" for number in range(6)]
+        for name in names:
+            sim.publish(name, "1.0.0")
+        mirror = make_mirror(sim, rules=names, workers=1)
+        mirror.storage.fail_before("put", "*", StorageUnavailableError("no answer"), times=10**6)
+        summary = await mirror.sync()
+        assert summary.exit_code() is ExitCode.PARTIAL
+        assert (str(summary.fatal), summary.counts["packages_unfinished"]) == ("no answer", 3)
+
+    async def test_packages_that_a_storage_cannot_take_stop_no_other(self) -> None:
+        """A service may answer 500 for ever to some keys: with a good package in between the run goes on."""
+        sim = RegistrySimulator()
+        names = ["odd1", "odd2", "good1", "odd3", "odd4", "good2"]
+        for name in names:
+            sim.publish(name, "1.0.0")
+        mirror = make_mirror(sim, rules=names, workers=1)
+        mirror.storage.fail_before("put", "*odd*", StorageUnavailableError("500"), times=10**6)
+        run = await mirror.make_run()
+        summary = await run.run([PackageName(name) for name in names])
+        assert (summary.fatal, summary.exit_code()) == (None, ExitCode.PARTIAL)
+        assert [mirror.served(name) for name in ("good1", "good2")] == [["1.0.0"], ["1.0.0"]]
+        assert summary.counts["packages_unfinished"] == 4
+
     async def test_a_stop_takes_no_further_package_and_finishes_those_in_work(self) -> None:
         """Exit 130; what was begun is whole."""
         sim = RegistrySimulator()

@@ -353,6 +353,16 @@ async def test_opening_is_tried_again(clock: MockClock, bucket: Storage, service
     assert await _drain(bucket, "k", start=2, length=3) == b"234"
 
 
+async def test_reading_whole_objects_tries_as_often_as_anything_else(
+    clock: MockClock, bucket: Storage, service: HostileS3
+) -> None:
+    """P10: a service that is gone costs a read some 10 s, not the tries of opening times the tries of reading."""
+    service.fail("GET", "p/k", Fault(status=0), times=1000)
+    with pytest.raises(StorageUnavailableError, match="p/k"):
+        await bucket.read("k", limit=10)
+    assert service.count("GET") == TRIES
+
+
 async def test_errors_of_the_reader_are_the_callers(clock: MockClock, bucket: Storage, service: HostileS3) -> None:
     """An `UpstreamError` that a caller raises while it reads is no error of the storage."""
     await bucket.put("k", b"0123456789")
