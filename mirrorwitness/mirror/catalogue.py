@@ -116,6 +116,9 @@ class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         attempts: runs that tried and failed.
         first: when it failed first (ISO 8601, UTC).
         last: when it failed last.
+        expected: the newest revision that the feed announced and the registry did not show yet.
+        deleted: whether the feed said that the package is gone, which a second look has to confirm.
+        next_try: when a follower tries again (ISO 8601, UTC); a scheduled run tries each time.
     """
 
     name: str
@@ -125,6 +128,9 @@ class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: int = 1
     first: str = ""
     last: str = ""
+    expected: str | None = None
+    deleted: bool = False
+    next_try: str = ""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,6 +181,10 @@ class Catalogue:
         if before is not None:
             note = msgspec.structs.replace(note, attempts=before.attempts + 1, first=before.first or note.first)
         await self._write(layout.unfinished_key(name), note)
+
+    async def put_unfinished(self, note: Unfinished) -> None:
+        """Replace a package's note; the caller counted its attempts."""
+        await self._write(layout.unfinished_key(PackageName(note.name)), note)
 
     async def clear_unfinished(self, name: PackageName) -> None:
         """Forget a package's note."""

@@ -8,6 +8,7 @@
     state/package/<name>.json             what we know of one package (`mirrorwitness.mirror.catalogue`)
     state/unfinished/<name>.json          why a package is not complete, and when it was tried
     state/run/last.json                   the last finished run
+    state/cursor/<I>-of-<N>.json          where the follower of a shard stands
     state/tombstones/<name>/<version>/<event>.json  what upstream withdrew, and when we saw it
     evidence/<name>/<version>/<digest>.json  two documents that cannot both be true
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mirrorwitness.npm.names import PackageName, Version
 
 __all__ = [
+    "CURSOR_PREFIX",
     "EVIDENCE_PREFIX",
     "KEYS_KEY",
     "LAST_RUN_KEY",
@@ -50,6 +52,7 @@ __all__ = [
     "UNFINISHED_PREFIX",
     "assign_files",
     "attestations_key",
+    "cursor_key",
     "evidence_key",
     "file_of_url",
     "install_key",
@@ -69,6 +72,7 @@ UNFINISHED_PREFIX: Final = "state/unfinished/"
 EVIDENCE_PREFIX: Final = "evidence/"
 KEYS_KEY: Final = "about/keys.json"
 MIRROR_KEY: Final = "about/mirror.json"
+CURSOR_PREFIX: Final = "state/cursor/"
 LAST_RUN_KEY: Final = "state/run/last.json"
 PUBLIC_PREFIXES: Final = (PACKAGE_PREFIX, "about/")
 
@@ -124,6 +128,11 @@ def name_of_record_key(key: str, *, prefix: str) -> str | None:
     """Return the name a record or unfinished key was made of, or None where it was too long and is hashed."""
     text = key.removeprefix(prefix).removesuffix(".json")
     return None if "sha256=" in text else text
+
+
+def cursor_key(shard: str) -> str:
+    """Return the key of a shard's cursor; `shard` is a value of `Shard.key`."""
+    return f"{CURSOR_PREFIX}{shard}.json"
 
 
 def evidence_key(name: PackageName, version: Version, digest: str) -> str:

@@ -20,15 +20,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NewType, TypeVar
+from typing import Final, NewType, TypeVar
 
 import msgspec
 
 from mirrorwitness.errors import ConfigurationError, UpstreamProtocolError
 from mirrorwitness.npm.names import PackageName, parse_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "BEGINNING",
@@ -38,6 +35,7 @@ __all__ = [
     "Listed",
     "NamesPage",
     "Seq",
+    "checked_name",
     "parse_changes",
     "parse_head",
     "parse_names_page",
@@ -211,13 +209,12 @@ def parse_names_page(body: bytes, *, start: str | None, limit: int) -> NamesPage
     return NamesPage(tuple(rows), following)
 
 
-def checked_names(rows: tuple[Change, ...] | tuple[Listed, ...]) -> Iterator[PackageName]:
-    """Yield the rows' ids that are package names."""
-    for row in rows:
-        try:
-            yield parse_name(row.id)
-        except ConfigurationError:
-            continue
+def checked_name(text: str) -> PackageName | None:
+    """Return a row's id as a package name, None where it is none (``_design/…``)."""
+    try:
+        return parse_name(text)
+    except ConfigurationError:
+        return None
 
 
 def seq_number(seq: Seq) -> int | None:

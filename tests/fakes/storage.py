@@ -103,6 +103,10 @@ class MemoryStorage:
         """Let the next `times` calls of `op` on keys like `key_glob` take effect, and then raise `error`."""
         self._faults.append(_Fault(op, key_glob, error, times, after=True))
 
+    def heal(self) -> None:
+        """Forget all planned faults."""
+        self._faults.clear()
+
     def set_bytes(self, key: str, body: bytes) -> None:
         """Change an object behind everybody's back, as bit rot or an intruder would; not recorded."""
         self._objects[check_key(key)] = body

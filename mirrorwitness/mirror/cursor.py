@@ -1,0 +1,214 @@
+"""The cursor of one shard: where its follower stands, in one small object that is swapped, never just written.
+
+    state/cursor/<I>-of-<N>.json
+
+Rules:
+
+- Each save names the object that it replaces (compare-and-swap). Who finds another one there has been replaced by a
+  second worker on the same shard, and stops: `CursorLostError`.
+- A save whose outcome is unknown is read back: every record names its worker and counts its saves, so ours can be told
+  from another's.
+- On a storage without conditional writes the object is read before it is replaced. That notices a second worker too,
+  only not at once; `mirrorwitness store-check` says which kind a storage is.
+- The record's size does not depend on the registry or on what was done since the last save (P10).
+
+Known hole: without conditional writes two workers may both believe for one save that the cursor is theirs. Each then
+moved it only behind work that it finished itself, and the next save of either ends in `CursorLostError`; what the other
+one had finished in between is read again, which costs work and no truth.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mirrorwitness.errors import (
+    CursorLostError,
+    ObjectMissingError,
+    PreconditionFailedError,
+    StorageError,
+    StorageUnavailableError,
+    UnsupportedConditionError,
+)
+from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.window import Checkpoint  # noqa: TC001 - msgspec reads the annotation
+
+if TYPE_CHECKING:
+    from mirrorwitness.mirror.shards import Shard
+    from mirrorwitness.storage import ObjectInfo, Storage
+
+__all__ = ["Alarm", "CursorRecord", "CursorStore", "SweepRecord"]
+
+CURSOR_LIMIT: Final = 1024 * 1024
+"""Bytes of the largest record read; ours have under 16 KiB."""
+
+ALARMS_KEPT: Final = 20
+"""Alarms in a record; older ones are in the logs."""
+
+FORMAT: Final = 1
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """Something that an operator should look at although the follower goes on.
+
+    Attributes:
+        at: ISO 8601, UTC.
+        kind: one word.
+        text: one sentence.
+    """
+
+    at: str
+    kind: str
+    text: str
+
+
+class SweepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A comparison of all names with what is stored, under way.
+
+    Attributes:
+        reason: ``bootstrap``, ``selection``, ``head-regression`` or ``periodic``.
+        started: seconds since 1970.
+        after: where the list goes on; None at its beginning.
+        listed: selected packages of this shard that were compared.
+        behind: how many of them were not up to date.
+    """
+
+    reason: str
+    started: float
+    after: str | None = None
+    listed: int = 0
+    behind: int = 0
+
+
+class CursorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a follower stands.
+
+    Attributes:
+        feed: the feed's address; another one has other positions.
+        selection: fingerprint of what is selected; another one needs a sweep.
+        position: up to here everything is finished or noted as unfinished.
+        epoch: how often the position was set anew from the head: 1 after the bootstrap.
+        checkpoints: times and positions for the trailing window.
+        sweep: a sweep under way, or None.
+        swept: when the last sweep ended, seconds since 1970; 0 where none did.
+        caught_up: when everything that the feed had shown was last handled, seconds since 1970; 0 where never.
+        head: the feed's head when it was last asked.
+        alarms: the newest ones, oldest first.
+        history: pairs of time and lag, in seconds, for the status page.
+        worker: who saved it.
+        serial: which of its saves.
+        saved: ISO 8601, UTC.
+    """
+
+    feed: str
+    selection: str
+    position: str
+    format: int = FORMAT
+    epoch: int = 1
+    checkpoints: tuple[Checkpoint, ...] = ()
+    sweep: SweepRecord | None = None
+    swept: float = 0.0
+    caught_up: float = 0.0
+    head: str = ""
+    alarms: tuple[Alarm, ...] = ()
+    history: tuple[tuple[float, float], ...] = ()
+    worker: str = ""
+    serial: int = 0
+    saved: str = ""
+
+
+class CursorStore:
+    """The one way to a shard's cursor.
+
+    Args:
+        storage: the mirror.
+        shard: whose cursor.
+        worker: a name that no other process has, for records and messages.
+    """
+
+    def __init__(self, *, storage: Storage, shard: Shard, worker: str) -> None:
+        self._storage = storage
+        self._shard = shard
+        self._key = layout.cursor_key(shard.key)
+        self._worker = worker
+        self._etag: str | None = None
+        self._serial = 0
+
+    def __repr__(self) -> str:
+        return f"<CursorStore {self._key} of {self._worker}, {self._serial} saves>"
+
+    async def load(self) -> CursorRecord | None:
+        """Read the cursor, and remember what the next save replaces; None where there is none.
+
+        Raises:
+            StorageError: it cannot be read, or is damaged.
+        """
+        try:
+            record, info = await self._read()
+        except ObjectMissingError:
+            self._etag = None
+            return None
+        self._etag = info.etag
+        return record
+
+    async def save(self, record: CursorRecord, *, saved: str) -> None:
+        """Replace the cursor.
+
+        Args:
+            record: where we stand.
+            saved: the time, ISO 8601.
+
+        Raises:
+            CursorLostError: somebody else replaced it first.
+            StorageError: it could not be written; the next save may succeed.
+        """
+        self._serial += 1
+        record = msgspec.structs.replace(record, worker=self._worker, serial=self._serial, saved=saved)
+        body = msgspec.json.encode(record)
+        try:
+            info = await self._put(body)
+        except PreconditionFailedError as error:
+            raise await self._lost() from error
+        except UnsupportedConditionError:
+            info = await self._put_after_look(body)
+        except StorageUnavailableError:
+            found = await self._look()
+            if found is None or (found[0].worker, found[0].serial) != (self._worker, self._serial):
+                raise
+            info = found[1]
+        self._etag = info.etag
+
+    async def _put(self, body: bytes) -> ObjectInfo:
+        if self._etag is None:
+            return await self._storage.put(self._key, body, if_absent=True, content_type="application/json")
+        return await self._storage.put(self._key, body, if_match=self._etag, content_type="application/json")
+
+    async def _put_after_look(self, body: bytes) -> ObjectInfo:
+        found = await self._storage.stat(self._key)
+        if (found.etag if found else None) != self._etag:
+            raise await self._lost()
+        return await self._storage.put(self._key, body, content_type="application/json")
+
+    async def _lost(self) -> CursorLostError:
+        found = await self._look()
+        other = "nobody: the object is gone" if found is None else f"{found[0].worker} at {found[0].saved}"
+        return CursorLostError(
+            f"the cursor {self._key} was replaced by {other}; this is {self._worker}. Two workers follow shard "
+            f"{self._shard}: stop one of them, or give each a shard of its own (--shard I/N)"
+        )
+
+    async def _look(self) -> tuple[CursorRecord, ObjectInfo] | None:
+        try:
+            return await self._read()
+        except ObjectMissingError:
+            return None
+
+    async def _read(self) -> tuple[CursorRecord, ObjectInfo]:
+        body, info = await self._storage.read(self._key, limit=CURSOR_LIMIT)
+        try:
+            return msgspec.json.decode(body, type=CursorRecord), info
+        except msgspec.MsgspecError as error:
+            raise StorageError(
+                f"{self._key} is damaged: {error}; remove it, and the next run compares all names and begins anew"
+            ) from error
