@@ -102,7 +102,7 @@ class Rows:
             late.row = new[late.row]
 
     def after(self, since: int, limit: int) -> list[Row]:
-        """Return up to `limit` visible rows after a position; counts as a poll."""
+        """Return up to `limit` visible rows after a position, at least one (as CouchDB has it); counts as a poll."""
         for late in [late for late in self._late if late.polls == 0 or _is_over(late.until)]:
             self._late.remove(late)
             self._place(late.row)
@@ -110,7 +110,7 @@ class Rows:
             if late.polls is not None:
                 late.polls -= 1
         first = bisect.bisect_right(self._order, (since, "\U0010ffff"))
-        return [self._rows[name] for _, name in self._order[first : first + limit]]
+        return [self._rows[name] for _, name in self._order[first : first + max(limit, 1)]]
 
     def show_late(self) -> None:
         """Let all late rows appear, and forget what was planned."""

@@ -138,7 +138,7 @@ class RegistrySimulator(RegistryState):
             return json_reply(405, {"error": "method not allowed"})
         if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
             return json_reply(401, {"error": "authentication required"})
-        if path.startswith("/-/"):
+        if path.startswith("/-/") and not path.startswith("/-/-/"):  # a package is named "-"
             return self._answer_endpoint(path)
         name, _, rest = _split_name(path)
         package = self._packages.get(name) or (self._buried.get(name) if back else None)

@@ -20,7 +20,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Signer", "abbreviate", "etag_of", "filler", "integrity_of", "make_tarball", "shasum_of"]
+__all__ = [
+    "Signer",
+    "abbreviate",
+    "default_files",
+    "etag_of",
+    "file_name",
+    "filler",
+    "integrity_of",
+    "make_dist",
+    "make_tarball",
+    "shasum_of",
+]
 
 _NPM_MTIME: Final = 499_162_500
 """The time stamp that npm gives every file it packs: 26 October 1985."""
@@ -60,6 +71,27 @@ def make_tarball(files: Mapping[str, bytes], *, name: str, version: str) -> byte
             info.mtime = _NPM_MTIME
             archive.addfile(info, io.BytesIO(content))
     return gzip.compress(raw.getvalue(), compresslevel=1, mtime=0)
+
+
+def default_files(name: str, version: str) -> dict[str, bytes]:
+    """Return what a version holds where nobody says otherwise."""
+    return {"index.js": f"module.exports = '{name}@{version}'\n".encode()}
+
+
+def make_dist(tarball: bytes, url: str) -> dict[str, Any]:
+    """Return what a manifest says about a tarball."""
+    return {
+        "integrity": integrity_of(tarball),
+        "shasum": shasum_of(tarball),
+        "tarball": url,
+        "fileCount": 2,
+        "unpackedSize": len(tarball) * 2,
+    }
+
+
+def file_name(name: str, version: str) -> str:
+    """Return npm's own name of a version's tarball."""
+    return f"{name.rpartition('/')[2]}-{version}.tgz"
 
 
 def filler(seed: str, size: int) -> bytes:

@@ -9,7 +9,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tests.fakes.registry_build import Signer, integrity_of, make_tarball, shasum_of
+from tests.fakes.registry_build import Signer, default_files, file_name, make_dist, make_tarball
 from tests.fakes.registry_packages import FIRST_TIME, HOLDER_VERSION, Package, file_of, iso, make_manifest
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ class RegistryState:
             dist: fields to put into ``dist``; a value of None removes the field.
             manifest: more fields of the manifest.
         """
-        content = {"index.js": f"module.exports = '{name}@{version}'\n".encode()} if files is None else files
+        content = default_files(name, version) if files is None else files
         tarball = make_tarball(content, name=name, version=version) if data is None else data
-        file = file or f"{name.rpartition('/')[2]}-{version}.tgz"
+        file = file or file_name(name, version)
         now = self._tick()
         package = self._package(name)
         package.revive()
@@ -161,7 +161,7 @@ class RegistryState:
         """Take a package away for security: one empty version in the place of all others (research/B 2.1)."""
         package = self._packages[name]
         tarball = make_tarball({}, name=name, version=HOLDER_VERSION)
-        file = f"{name.rpartition('/')[2]}-{HOLDER_VERSION}.tgz"
+        file = file_name(name, HOLDER_VERSION)
         dist = self._describe_dist(name, HOLDER_VERSION, tarball, file, None)
         self._touch(package)
         package.become_holder(self._now, make_manifest(name, HOLDER_VERSION, dist, _npmUser={"name": "npm"}))
@@ -208,16 +208,9 @@ class RegistryState:
     def _describe_dist(
         self, name: str, version: str, tarball: bytes, file: str, signer: Signer | None
     ) -> dict[str, Any]:
-        integrity = integrity_of(tarball)
-        described: dict[str, Any] = {
-            "integrity": integrity,
-            "shasum": shasum_of(tarball),
-            "tarball": f"{{base}}/{name}/-/{file}",
-            "fileCount": 2,
-            "unpackedSize": len(tarball) * 2,
-        }
+        described = make_dist(tarball, f"{{base}}/{name}/-/{file}")
         if signer is not None:
-            described["signatures"] = [signer.sign(name, version, integrity)]
+            described["signatures"] = [signer.sign(name, version, described["integrity"])]
             if self.keys is None:
                 self.keys = []
             if signer.key() not in self.keys:
