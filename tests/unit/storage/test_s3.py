@@ -357,7 +357,7 @@ async def test_reading_whole_objects_tries_as_often_as_anything_else(
     clock: MockClock, bucket: Storage, service: HostileS3
 ) -> None:
     """P10: a service that is gone costs a read some 10 s, not the tries of opening times the tries of reading."""
-    service.fail("GET", "p/k", Fault(status=0), times=1000)
+    service.fail("GET", "p/k", Fault(status=500), times=1000)
     with pytest.raises(StorageUnavailableError, match="p/k"):
         await bucket.read("k", limit=10)
     assert service.count("GET") == TRIES
