@@ -101,7 +101,8 @@ def rgw() -> Iterator[S3Server]:
                     log = directory / f"{Path(gateway).name}.log"
                     endpoint = f"http://127.0.0.1:{port}"
                     wait_for_http(process, endpoint)
-                    yield S3Server("rgw", endpoint, "default", ACCESS_KEY, SECRET_KEY, process.pid, log)
+                    credentials = (ACCESS_KEY, SECRET_KEY)
+                    yield S3Server("rgw", endpoint, "default", *credentials, process.pid, log, tuple(command))
 
 
 def _run(*command: str) -> None:

@@ -12,6 +12,7 @@ What this does not do: say which installs must succeed; that is the tests' part.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -36,6 +37,7 @@ __all__ = [
     "Network",
     "Outcome",
     "Served",
+    "inside",
     "make_project",
     "make_small_project",
     "mirrorwitness",
@@ -56,6 +58,9 @@ CLIENT_SECONDS: Final = 100
 
 START_SECONDS: Final = 30
 
+_CLONE_NEWNET: Final = 0x40000000
+"""Linux's number for a network namespace; os.setns has it from Python 3.12 on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -64,10 +69,12 @@ class Network:
     Attributes:
         prefix: what a command is prefixed with to run in it.
         is_isolated: whether it holds loopback only; False where the kernel allows no namespaces.
+        namespace: its file, where `inside` can enter it; that takes root.
     """
 
     prefix: tuple[str, ...]
     is_isolated: bool
+    namespace: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +200,11 @@ def open_network(directory: Path) -> Iterator[Network]:
     try:
         assert process.stdout is not None
         if process.stdout.readline() == b"ready\n":
-            as_user = () if os.getuid() == 0 else ("--user", "--preserve-credentials")
-            yield Network(("nsenter", f"--target={process.pid}", "--net", *as_user, "--"), is_isolated=True)
+            is_root = os.getuid() == 0
+            as_user = () if is_root else ("--user", "--preserve-credentials")
+            prefix = ("nsenter", f"--target={process.pid}", "--net", *as_user, "--")
+            namespace = Path(f"/proc/{process.pid}/ns/net") if is_root else None
+            yield Network(prefix, is_isolated=True, namespace=namespace)
         else:
             yield Network((), is_isolated=False)
     finally:
@@ -202,6 +212,27 @@ def open_network(directory: Path) -> Iterator[Network]:
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextlib.contextmanager
+def inside(network: Network) -> Iterator[None]:
+    """Let this thread be in a network for the length of a block: the sockets that it opens, the programs it starts."""
+    if network.namespace is None:
+        yield
+        return
+    with Path("/proc/thread-self/ns/net").open() as outside, network.namespace.open() as wanted:
+        _enter_namespace(wanted.fileno())
+        try:
+            yield
+        finally:
+            _enter_namespace(outside.fileno())
+
+
+def _enter_namespace(file: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(file, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def node_program(pattern: str) -> Path:
@@ -216,10 +247,13 @@ def node_program(pattern: str) -> Path:
     return found[0]
 
 
-def mirrorwitness(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
+def mirrorwitness(
+    *arguments: str, environment: Mapping[str, str] | None = None, network: Network | None = None
+) -> Outcome:
     """Run a command of the product to its end; standard output only, so that ``--json`` can be read."""
+    prefix = () if network is None else network.prefix
     done = subprocess.run(
-        [sys.executable, "-m", "mirrorwitness", *arguments],
+        [*prefix, sys.executable, "-m", "mirrorwitness", *arguments],
         cwd=ROOT,
         env={**os.environ, **(environment or {})},
         capture_output=True,
@@ -232,12 +266,16 @@ def mirrorwitness(*arguments: str, environment: Mapping[str, str] | None = None)
 
 
 @contextlib.contextmanager
-def serve_mirror(storage: Path, *, network: Network, directory: Path) -> Iterator[Served]:
-    """Serve a stored mirror on a free port of a network."""
+def serve_mirror(
+    storage: Path | str, *, network: Network, directory: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Served]:
+    """Serve a stored mirror, in a directory or at an address, on a free port of a network."""
     directory.mkdir(parents=True, exist_ok=True)
     product = (sys.executable, "-m", "mirrorwitness", "serve")
-    command = [*network.prefix, *product, "--storage", f"file:{storage}", "--listen", "127.0.0.1:0"]
-    with run_process(command, directory=directory, environment={"PYTHONPATH": str(ROOT)}) as process:
+    address = f"file:{storage}" if isinstance(storage, Path) else storage
+    command = [*network.prefix, *product, "--storage", address, "--listen", "127.0.0.1:0"]
+    more = {"PYTHONPATH": str(ROOT), **(environment or {})}
+    with run_process(command, directory=directory, environment=more) as process:
         log = directory / f"{Path(command[0]).name}.log"
         yield Served(_wait_for_address(process, log), log, network)
 

@@ -8,6 +8,7 @@ that run are in its report.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,16 @@ import pytest
 from botocore.config import Config
 
 from tests.real.clients import APP, Network, Outcome, Served, mirrorwitness, open_network, serve_mirror
-from tests.real.servers import SERVERS, NotInstalledError, S3Server, tail
+from tests.real.servers import CACHE, SERVERS, NotInstalledError, S3Server, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
 BUCKET = "mirrorwitness-real"
+
+# Where the machine's own Node is too old, or missing, the scripts put another one there.
+os.environ["PATH"] = f"{CACHE / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
 _running: dict[str, S3Server] = {}
 

@@ -64,6 +64,7 @@ class S3Server:
         secret_key: that user's secret.
         pid: the process that serves S3, for tests that kill it.
         log: what it prints.
+        command: what started that process; `start_again` starts it with the same data on the same port.
     """
 
     name: str
@@ -73,6 +74,14 @@ class S3Server:
     secret_key: str
     pid: int
     log: Path
+    command: tuple[str, ...]
+
+    @contextlib.contextmanager
+    def start_again(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the server's process once more, after it was killed; ready when it answers."""
+        with run_process(self.command, directory=self.log.parent) as process:
+            wait_for_http(process, self.endpoint)
+            yield process
 
     def address(self, bucket: str, prefix: str = "") -> str:
         """Return the storage address of a bucket on this server."""
@@ -324,7 +333,8 @@ def _serve(
     endpoint = f"http://127.0.0.1:{port}"
     with run_process(command, directory=directory, environment=environment) as process:
         wait_for_http(process, endpoint)
-        yield S3Server(name, endpoint, "us-east-1", *credentials, process.pid, _log(command, directory))
+        log = _log(command, directory)
+        yield S3Server(name, endpoint, "us-east-1", *credentials, process.pid, log, tuple(command))
 
 
 @contextlib.contextmanager
