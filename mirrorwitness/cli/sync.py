@@ -22,7 +22,7 @@ from mirrorwitness.cli.output import (
 from mirrorwitness.run.jobs import run_sync
 
 if TYPE_CHECKING:
-    from mirrorwitness.mirror.sync import RunSummary
+    from mirrorwitness.mirror.outcome import RunSummary
 
 __all__ = ["sync"]
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from mirrorwitness.errors import (
     MirrorWitnessError,
     SecurityError,
+    StorageError,
     StorageRefusedError,
     StorageUnavailableError,
     UpstreamNotFoundError,
@@ -36,15 +37,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mirrorwitness.mirror.catalogue import Catalogue, PackageRecord
+    from mirrorwitness.mirror.outcome import RunSummary
     from mirrorwitness.mirror.package import PackageSync
     from mirrorwitness.mirror.progress import Progress
-    from mirrorwitness.mirror.sync import RunSummary
     from mirrorwitness.storage import Storage
 
 __all__ = ["Attempts"]
 
 SILENT_PACKAGES: Final = 3
-"""Packages in a row whose notes get no answer before the storage is taken for gone; each took some 20 s of tries."""
+"""Packages in a row whose notes get no answer before the storage is taken for gone. Each took some 20 s of tries: at 32
+at once the run ends after these 20 s, and one package with keys that a service cannot take (500) does not end it."""
 
 STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -123,45 +125,43 @@ class Attempts:
         except StorageRefusedError as error:
             self.summary.fatal = self.summary.fatal or error
             raise
-        except StorageUnavailableError as error:
-            self._silent += 1
-            if self._silent >= SILENT_PACKAGES:
-                self.summary.fatal = self.summary.fatal or error
+        except StorageError as error:
+            self.summary.alarm(f"{name}: the note of its state could not be written: {error}")
+            if isinstance(error, StorageUnavailableError):
+                self._silent += 1
+                if self._silent >= SILENT_PACKAGES:
+                    self.summary.fatal = self.summary.fatal or error
             raise
         self._silent = 0
         return result.record
 
     async def _try(self, name: PackageName, announced: Announced) -> PackageResult:
         try:
-            record = await self._catalogue.read_record(name)
-            if self._is_stored(name, record, announced):
-                return PackageResult(name, Status.UNCHANGED, record)
+            if announced.rev is not None and not announced.deleted and name not in self.notes:
+                record = await self._catalogue.read_record(name)
+                if record is not None and self._is_stored(record, announced.rev, is_listed=announced.is_listed):
+                    return PackageResult(name, Status.UNCHANGED, record)
             try:
                 return await self._packages.run(name)
             except UpstreamNotFoundError as error:
-                return await self._absent(name, record, announced, error)
+                note = self.notes.get(name)
+                if not announced.deleted and (note is None or not note.deleted):
+                    raise
+                return await self._absent(name, note, error)
         except SecurityError as error:
             return PackageResult(name, Status.DIVERGED, error=error)
         except MirrorWitnessError as error:
             return PackageResult(name, Status.UNFINISHED, error=error)
 
-    def _is_stored(self, name: PackageName, record: PackageRecord | None, announced: Announced) -> bool:
-        """Say whether nothing needs to be asked: the record has what was announced, and no note says otherwise."""
-        if record is None or announced.rev is None or announced.deleted or name in self.notes:
-            return False
-        if announced.is_listed and record.fingerprint != self._packages.fingerprint(name):
-            return False
-        return is_covered(announced.rev, by=record.rev)
+    def _is_stored(self, record: PackageRecord, rev: str, *, is_listed: bool) -> bool:
+        """Say whether the record has what was announced, so that nothing needs to be asked."""
+        is_fitting = not is_listed or record.fingerprint == self._packages.fingerprint(PackageName(record.name))
+        return is_fitting and is_covered(rev, by=record.rev)
 
-    async def _absent(
-        self, name: PackageName, record: PackageRecord | None, announced: Announced, error: UpstreamNotFoundError
-    ) -> PackageResult:
-        note = self.notes.get(name)
-        is_deleted = announced.deleted or (note is not None and note.deleted)
-        is_serving = record is not None and record.packument_sha256 is not None
-        if not is_deleted:
-            return PackageResult(name, Status.UNFINISHED, record, error=error)
-        if not is_serving or record is None:
+    async def _absent(self, name: PackageName, note: Unfinished | None, error: UpstreamNotFoundError) -> PackageResult:
+        """Judge a 404 of a package that the feed called deleted."""
+        record = await self._catalogue.read_record(name)
+        if record is None or record.packument_sha256 is None:
             return PackageResult(name, Status.UNCHANGED, record)
         if note is None or not note.deleted or self._age(note) < self._terms.confirm_after:
             return PackageResult(name, Status.UNFINISHED, record, error=error)
@@ -178,7 +178,7 @@ class Attempts:
         expected = _newer(announced.rev, before.expected if before else None)
         is_owed = not announced.deleted and not is_shown(expected, by=result.record.rev if result.record else None)
         if result.error is None and is_owed and before is not None and self._age(before) > self._terms.owed_for:
-            self.summary.alarms.append(
+            self.summary.alarm(
                 f"{name}: revision {expected} was announced on {before.first} and never showed; given up"
             )
             self.summary.counts["owed_given_up"] += 1
@@ -223,7 +223,7 @@ class Attempts:
             deleted=deleted,
             next_try=(now + timedelta(seconds=wait)).strftime(STAMP),
         )
-        await self._catalogue.put_unfinished(note)
+        await self._catalogue.write_unfinished(note)
         self.notes[result.name] = note
 
     def _age(self, note: Unfinished) -> float:

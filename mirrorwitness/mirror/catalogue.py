@@ -175,15 +175,7 @@ class Catalogue:
         return await self._read(layout.unfinished_key(name), Unfinished)
 
     async def write_unfinished(self, note: Unfinished) -> None:
-        """Record that a package is not complete, counting attempts on from an earlier note."""
-        name = PackageName(note.name)
-        before = await self.read_unfinished(name)
-        if before is not None:
-            note = msgspec.structs.replace(note, attempts=before.attempts + 1, first=before.first or note.first)
-        await self._write(layout.unfinished_key(name), note)
-
-    async def put_unfinished(self, note: Unfinished) -> None:
-        """Replace a package's note; the caller counted its attempts."""
+        """Write a package's note, in the place of an earlier one; the caller counts attempts."""
         await self._write(layout.unfinished_key(PackageName(note.name)), note)
 
     async def clear_unfinished(self, name: PackageName) -> None:

@@ -214,7 +214,7 @@ class Follower:
         if record is None or record.feed != self._feed.base:
             reason = "bootstrap"
             if record is not None:
-                self._attempts.summary.alarms.append(
+                self._attempts.summary.alarm(
                     f"the feed was {record.feed} and is {self._feed.base} now; all names are compared"
                 )
             record = await self._seed(record, reason, is_once=is_once)
@@ -432,7 +432,7 @@ class Follower:
         except StorageUnavailableError as error:
             if is_last:
                 raise
-            self._attempts.summary.alarms.append(f"the cursor could not be saved, and will be: {error}")
+            self._attempts.summary.alarm(f"the cursor could not be saved, and will be: {error}")
         except (CursorLostError, StorageRefusedError):
             self.stop()
             raise
@@ -442,7 +442,7 @@ class Follower:
 
     def _alarm(self, kind: str, text: str) -> None:
         alarms = self.cursor.alarms
-        self._attempts.summary.alarms.append(text)
+        self._attempts.summary.alarm(text)
         if alarms and (alarms[-1].kind, alarms[-1].text) == (kind, text):
             return
         alarm = Alarm(self._now().strftime(_STAMP), kind, text)

@@ -18,8 +18,11 @@ from mirrorwitness.errors import ExitCode, MirrorWitnessError, StorageError
 from mirrorwitness.fetch import make_user_agent
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.about import make_about
+from mirrorwitness.mirror.attempt import Attempts
 from mirrorwitness.mirror.audit import Audit, Finding, FindingKind
 from mirrorwitness.mirror.catalogue import Catalogue, RunRecord, Unfinished
+from mirrorwitness.mirror.outcome import RunSummary
+from mirrorwitness.mirror.owed import OwedTerms
 from mirrorwitness.mirror.package import PackageSync, Status
 from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.package import PackageTerms
     from mirrorwitness.mirror.plan import Plan
     from mirrorwitness.mirror.progress import Progress
-    from mirrorwitness.mirror.sync import RunSummary
     from mirrorwitness.run.session import Upstream, Wishes
     from mirrorwitness.storage import Storage
 
@@ -132,13 +134,16 @@ async def run_sync(wishes: Wishes, progress: Progress) -> RunSummary:
         keys, alarms = await refresh_keys(storage, upstream, wishes.config.signatures)
         alarms += await _sweep(storage)
         terms = wishes.terms(selection, keys)
-        run = SyncRun(
+        attempts = Attempts(
+            storage=storage,
             packages=_packages(wishes, storage, upstream, terms, progress),
             catalogue=catalogue,
-            workers=wishes.config.limits.packages,
-            now=now,
+            terms=OwedTerms(),
+            summary=RunSummary(),
             progress=progress,
+            now=now,
         )
+        run = SyncRun(attempts=attempts, workers=wishes.config.limits.packages)
         run.summary.alarms.extend([*wishes.skipped, *left_out, *alarms])
 
         async def work() -> None:

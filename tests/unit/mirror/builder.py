@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any
 from mirrorwitness.errors import ExitCode
 from mirrorwitness.fetch import Backoff
 from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.attempt import Attempts
 from mirrorwitness.mirror.audit import Audit
 from mirrorwitness.mirror.catalogue import Catalogue, PackageRecord, Unfinished
+from mirrorwitness.mirror.outcome import RunSummary
+from mirrorwitness.mirror.owed import OwedTerms
 from mirrorwitness.mirror.package import PackageSync, PackageTerms
 from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.package import PackageResult
     from mirrorwitness.mirror.plan import Plan
     from mirrorwitness.mirror.select import DenyRule, Rule, Selection
-    from mirrorwitness.mirror.sync import RunSummary
     from mirrorwitness.storage import Storage
     from tests.fakes.registry import RegistrySimulator
 
@@ -108,13 +110,16 @@ class Mirror:
         )
 
     async def make_run(self) -> SyncRun:
-        return SyncRun(
+        attempts = Attempts(
+            storage=self._used,
             packages=await self.packages(),
             catalogue=Catalogue(self._used),
-            workers=self.workers,
-            now=lambda: NOW,
+            terms=OwedTerms(),
+            summary=RunSummary(),
             progress=SilentProgress(),
+            now=lambda: NOW,
         )
+        return SyncRun(attempts=attempts, workers=self.workers)
 
     async def sync(self) -> RunSummary:
         """Run once over the selected names, as `mirrorwitness sync --once` does."""

@@ -22,12 +22,12 @@ from mirrorwitness.fetch import Backoff
 from mirrorwitness.mirror.attempt import Attempts
 from mirrorwitness.mirror.cursor import CursorStore
 from mirrorwitness.mirror.follower import Follower, FollowOptions
+from mirrorwitness.mirror.outcome import RunSummary
 from mirrorwitness.mirror.owed import OwedTerms
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.receipts import Receipts
 from mirrorwitness.mirror.shards import WHOLE, Shard
 from mirrorwitness.mirror.sweep import Sweep
-from mirrorwitness.mirror.sync import RunSummary
 from mirrorwitness.mirror.workload import Workload
 from mirrorwitness.npm.feed import Feed, FeedOptions
 from tests.fakes.feed import FeedSimulator

@@ -36,14 +36,14 @@ async def test_a_damaged_record_only_costs_work(body: bytes) -> None:
     assert await catalogue.read_record(PackageName("other")) is None
 
 
-async def test_notes_count_attempts_and_remember_the_first() -> None:
+async def test_a_note_is_replaced_and_removed() -> None:
     """P8: written by any worker, removed when the package completes."""
     catalogue = Catalogue(MemoryStorage())
-    for day in ("1", "2", "3"):
-        await catalogue.write_unfinished(Unfinished(name=NAME, reason=f"why {day}", kind="k", first=day, last=day))
-    expected = Unfinished(name=NAME, reason="why 3", kind="k", attempts=3, first="1", last="3")
-    assert await catalogue.read_unfinished(NAME) == expected
-    assert await catalogue.unfinished_page() == ([expected], None)
+    for attempts in (1, 2, 3):
+        note = Unfinished(name=NAME, reason="why", kind="k", attempts=attempts, first="1", last="3")
+        await catalogue.write_unfinished(note)
+    assert await catalogue.read_unfinished(NAME) == note
+    assert await catalogue.unfinished_page() == ([note], None)
     await catalogue.clear_unfinished(NAME)
     assert await catalogue.unfinished_page() == ([], None)
 

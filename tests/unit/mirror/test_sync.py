@@ -25,8 +25,11 @@ from mirrorwitness.errors import (
     UpstreamUnreachableError,
 )
 from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.attempt import Attempts
+from mirrorwitness.mirror.outcome import PROBLEMS_KEPT, Problem, RunSummary
+from mirrorwitness.mirror.owed import OwedTerms
 from mirrorwitness.mirror.package import PackageResult, Status
-from mirrorwitness.mirror.sync import PROBLEMS_KEPT, Problem, RunSummary, SyncRun
+from mirrorwitness.mirror.sync import SyncRun
 from mirrorwitness.npm.names import PackageName
 from tests.fakes.registry import Fault, RegistrySimulator
 from tests.fakes.storage import MemoryStorage
@@ -278,13 +281,16 @@ async def test_p10_memory_does_not_grow_with_the_number_of_packages() -> None:
 
     async def held_after(count: int) -> int:
         progress: Progress = _Silent()
-        run = SyncRun(
+        attempts = Attempts(
+            storage=mirror.storage,
             packages=Nothing(),  # type: ignore[arg-type]
             catalogue=mirror.catalogue,
-            workers=4,
-            now=lambda: NOW,
+            terms=OwedTerms(),
+            summary=RunSummary(),
             progress=progress,
+            now=lambda: NOW,
         )
+        run = SyncRun(attempts=attempts, workers=4)
         gc.collect()
         tracemalloc.start()
         await run.run(PackageName(f"p{number}") for number in range(count))

@@ -1,0 +1,100 @@
+"""RunSummary: what a run did, counted, and the exit code that it means (P3).
+
+Memory does not grow with the number of packages (P10): totals are counted; problems, alarms and evidence are kept up
+to a bound. The storage has a note of every unfinished package.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from mirrorwitness.errors import ExitCode, UpstreamRefusedError, UpstreamUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mirrorwitness.errors import StorageError
+    from mirrorwitness.mirror.package import PackageResult
+
+__all__ = ["PROBLEMS_KEPT", "Problem", "RunSummary"]
+
+_Item = TypeVar("_Item")
+
+PROBLEMS_KEPT: Final = 1000
+"""Problems listed in a summary; more are counted only. The storage keeps a note of every one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One package that is not complete, or one thing that disagreed."""
+
+    name: str
+    status: str
+    reason: str
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """What a run did.
+
+    Attributes:
+        counts: packages by status; versions, files and bytes held; tarballs and bytes downloaded; blocks by kind as
+            ``blocked_KIND``; served versions by signature outcome as ``signature_OUTCOME``.
+        problems: the first `PROBLEMS_KEPT` packages that are not complete.
+        alarms: sentences for the operator.
+        evidence: keys of evidence written.
+        fatal: the storage error that ended the run early, if one did.
+        is_interrupted: whether `SyncRun.stop` ended the intake before all names were taken.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)
+    fatal: StorageError | None = None
+    is_interrupted: bool = False
+
+    def exit_code(self) -> ExitCode:
+        """Return what the command exits with (P3): the first of these that is true."""
+        done = self.counts["packages_unchanged"] + self.counts["packages_updated"]
+        if self.counts["packages_diverged"]:
+            return ExitCode.DIVERGENCE
+        if self.is_interrupted:
+            return ExitCode.INTERRUPTED
+        if self.counts["packages_upstream_failed"] and not done and self.fatal is None:
+            return ExitCode.UPSTREAM
+        if self.fatal is not None or self.counts["packages_unfinished"]:
+            return ExitCode.PARTIAL
+        return ExitCode.COMPLETE
+
+    def add(self, result: PackageResult) -> None:
+        """Count one package's result."""
+        self.counts[f"packages_{result.status}"] += 1
+        self.counts["tarballs_downloaded"] += result.downloaded
+        self.counts["bytes_downloaded"] += result.downloaded_bytes
+        for block in result.blocks:
+            self.counts[f"blocked_{block.kind}"] += 1
+        if isinstance(result.error, UpstreamUnreachableError | UpstreamRefusedError):
+            self.counts["packages_upstream_failed"] += 1
+        if result.record is not None:
+            for held in result.record.versions.values():
+                if held.served:
+                    self.counts["versions"] += 1
+                    self.counts["bytes"] += held.size
+                    self.counts[f"signature_{held.signature}"] += 1
+                    self.counts["weak"] += held.weak
+        _extend(self.alarms, result.alarms)
+        _extend(self.evidence, result.evidence)
+        problem = result.problem()
+        if problem is not None:
+            _extend(self.problems, [Problem(result.name, result.status, problem)])
+
+    def alarm(self, text: str) -> None:
+        """Keep a sentence for the operator."""
+        _extend(self.alarms, [text])
+
+
+def _extend(kept: list[_Item], more: Iterable[_Item]) -> None:
+    kept.extend(list(more)[: max(0, PROBLEMS_KEPT - len(kept))])
