@@ -15,6 +15,8 @@ It speaks the dialect of research/B 1.2 to 1.4, at ``/`` and at ``/registry/``:
 
 What changes in the registry appears at once, with the revision that the packument has. The faults that concern what the
 registry answers (`RegistrySimulator.hold_packument`, `serve_older`) are methods of the registry.
+As a process: ``python -m tests.fakes.feed --demo 100 --interval 0.5`` prints ``registry at http://...`` and then
+``listening on http://...``, and lets something random happen twice a second.
 
 What it does not do: ``descending``, ``doc_ids``, ``keys``, ``inclusive_end``: they are answered with 400 like the rest,
 although the real service is said to know them.
@@ -22,19 +24,27 @@ although the real service is said to know them.
 
 from __future__ import annotations
 
+import argparse
+import bisect
 import gzip
+import itertools
 import json
+import sys
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
 
+import trio
+
+from tests.fakes.feed_history import FeedHistory, apply
 from tests.fakes.feed_rows import Rows
+from tests.fakes.registry import RegistrySimulator, add_demo
 from tests.fakes.registry_server import Fault, FaultPlan, RecordedRequest, Reply, json_reply
+from tests.fakes.serving import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tests.fakes.feed_rows import Row
-    from tests.fakes.registry import RegistrySimulator
 
 __all__ = ["FeedSimulator"]
 
@@ -52,7 +62,7 @@ class FeedSimulator:
     """The feed of one registry simulator.
 
     Attributes:
-        requests: every request so far, in order.
+        requests: every request so far, in order (unless `record` is off).
         latency: seconds before each answer.
         default_limit: rows of a page where the client names no limit.
         max_limit: the largest limit; more is answered with 400.
@@ -61,7 +71,7 @@ class FeedSimulator:
         base: where it listens; set by `serve`.
     """
 
-    def __init__(self, registry: RegistrySimulator, *, prefix: str = "", seed: int = 0) -> None:
+    def __init__(self, registry: RegistrySimulator, *, prefix: str = "", seed: int = 0, record: bool = True) -> None:
         self.prefix = prefix
         self.base = "http://replicate.example" + prefix
         self.requests: list[RecordedRequest] = []
@@ -70,6 +80,7 @@ class FeedSimulator:
         self.max_limit = 10_000
         self.page_cap: int | None = None
         self.rows = Rows(seed=seed)
+        self._record = record
         self._faults = FaultPlan()
         self._pages: list[tuple[Callable[[dict[str, Any]], None], int | None]] = []
         self._is_refusing = False
@@ -102,7 +113,10 @@ class FeedSimulator:
         self.rows.regress()
 
     def announce(self, name: str, rev: str = "1-00000000000000000000000000000000", *, is_deleted: bool = False) -> None:
-        """Announce a change that the registry knows nothing of: a package it answers 404 for, or a ``_design/`` id."""
+        """Announce what the registry knows nothing of.
+
+        A package that it answers 404 for, a ``_design/`` id, or a revision that no packument will ever have.
+        """
         self.rows.change(name, rev, is_deleted=is_deleted)
 
     # ---- faults of pages: how it is said
@@ -148,9 +162,13 @@ class FeedSimulator:
 
     def answer(self, request: RecordedRequest) -> Reply:
         """Return the reply to a request."""
-        self.requests.append(request)
+        if self._record:
+            self.requests.append(request)
         target, _, query = request.target.partition("?")
-        path = unquote(target).removeprefix(self.prefix)
+        path = unquote(target)
+        if not path.startswith(self.prefix + "/") and path != self.prefix:
+            return json_reply(404, {"error": "not_found", "reason": "no such path"})
+        path = path.removeprefix(self.prefix) or "/"
         if path == MOUNT or path.startswith(MOUNT + "/"):
             path = path.removeprefix(MOUNT) or "/"
         try:
@@ -202,8 +220,9 @@ class FeedSimulator:
         if "startkey_docid" in query:  # seen to work quoted; CouchDB has it plain
             start = query["startkey_docid"].strip('"')
         names = self.rows.names()
-        offset = sum(1 for name in names if start is not None and name < start)
-        wanted = [name for name in names[offset:] if end is None or name <= end][:limit]
+        offset = 0 if start is None else bisect.bisect_left(names, start)
+        behind = len(names) if end is None else bisect.bisect_right(names, end)
+        wanted = names[offset : min(behind, offset + limit)]
         rows = [{"id": name, "key": name, "value": {"rev": self.rows.docs[name]}} for name in wanted]
         return {"total_rows": len(names), "offset": offset, "rows": rows}
 
@@ -239,3 +258,34 @@ def _parse_key(text: str | None) -> str | None:
     if not isinstance(key, str):
         raise _BadRequestError(f"key: not a string: {text}")
     return key
+
+
+async def _main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="tests.fakes.feed", description="A registry and its feed on loopback.")
+    parser.add_argument("--port", type=int, default=0, help="of the feed")
+    parser.add_argument("--registry-port", type=int, default=0)
+    parser.add_argument("--demo", type=int, default=0, metavar="PACKAGES", help="that nothing happens to")
+    parser.add_argument("--versions", type=int, default=1)
+    parser.add_argument("--tarball-size", type=int, default=15_000, metavar="BYTES")
+    parser.add_argument("--latency-ms", type=float, default=0.0, help="of both")
+    parser.add_argument("--interval", type=float, metavar="SECONDS", help="between random operations; without: none")
+    parser.add_argument("--operations", type=int, metavar="COUNT", help="how many of them; without: no end")
+    parser.add_argument("--names", type=int, default=10, metavar="PACKAGES", help="that they happen to")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    sim = RegistrySimulator(record=False, latency=options.latency_ms / 1000)
+    add_demo(sim, options.demo, options.versions, tarball_size=options.tarball_size)
+    feed = FeedSimulator(sim, record=False)
+    feed.latency = sim.latency
+    async with serve(sim, port=options.registry_port) as registry, serve(feed, port=options.port) as base:
+        print(f"registry at {registry}\nlistening on {base}", flush=True)  # noqa: T201 - the contract of a process
+        if options.interval is not None:
+            history = FeedHistory(seed=options.seed, names=[f"random-package-{i:03d}" for i in range(options.names)])
+            for _ in range(options.operations) if options.operations is not None else itertools.count():
+                apply(history.next(), sim)
+                await trio.sleep(options.interval)
+        await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    trio.run(_main, sys.argv[1:])
