@@ -178,10 +178,10 @@ def open_pouchdb() -> Iterator[PouchUpstream]:
     """Run an empty database with its front until the block ends.
 
     Raises:
-        NotInstalledError: `scripts/real/install-feed` was not run.
+        NotInstalledError: `scripts/real/install-clients feed` was not run.
     """
     if not (CACHE / "feed" / "installed.json").exists():
-        raise NotInstalledError("express-pouchdb is not installed; run scripts/real/install-feed")
+        raise NotInstalledError("express-pouchdb is not installed; run scripts/real/install-clients feed")
     ports = free_ports(3)
     database, feed, registry = (f"http://127.0.0.1:{port}" for port in ports)
     path = f"{CACHE / 'bin'}{os.pathsep}{os.environ['PATH']}"
