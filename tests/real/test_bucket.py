@@ -38,10 +38,12 @@ from tests.real.clients import (
 )
 from tests.real.conftest import BUCKET, make_bucket
 from tests.real.installed import find_differences, locked_tarballs
-from tests.real.servers import SERVERS, NotInstalledError, tail
+from tests.real.servers import SERVERS, NotInstalledError, free_ports, tail
+from tests.real.static import serve_static
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from tests.real.clients import Outcome, Served
@@ -175,24 +177,25 @@ def server(request: pytest.FixtureRequest, place: Place) -> Iterator[S3Server]:
         yield running
 
 
-def install(bucket: Bucket, mirror: Path, directory: Path, *rounds: str) -> None:
-    """Install the example's own lockfile with npm from the bucket, with an empty cache first; every byte is right."""
+def check_installs(served: Served, mirror: Path, directory: Path, *rounds: str) -> None:
+    """Install the example's own lockfile with npm, with an empty cache first; every byte is right."""
     client = CLIENTS["npm-11"]
     try:
         node_program(client.program)
     except NotInstalledError as error:
         pytest.skip(str(error))
-    where = directory / "served"
-    with serve_mirror(
-        bucket.address, network=bucket.network, directory=where, environment=bucket.environment
-    ) as served:
-        project = make_project(directory / "npm", client, served.url, lockfile=APP / "package-lock.json")
-        for each in rounds:
-            done = run_client(client, client.locked, project=project, network=bucket.network)
-            assert done.code == 0, f"{each}: {done.output}\n--- the server:\n{tail(served.log)}"
-            ran = run_to_end(["node", "index.js"], project=project, network=bucket.network)
-            assert (ran.code, find_differences(project, locked_tarballs(mirror))) == (0, []), ran.output
-            shutil.rmtree(project / "node_modules")
+    project = make_project(directory, client, served.url, lockfile=APP / "package-lock.json")
+    for each in rounds:
+        done = run_client(client, client.locked, project=project, network=served.network)
+        assert done.code == 0, f"{each}: {done.output}\n--- the server:\n{tail(served.log)}"
+        ran = run_to_end(["node", "index.js"], project=project, network=served.network)
+        assert (ran.code, find_differences(project, locked_tarballs(mirror))) == (0, []), ran.output
+        shutil.rmtree(project / "node_modules")
+
+
+def serve_bucket(bucket: Bucket, directory: Path) -> AbstractContextManager[Served]:
+    """Serve the mirror in a bucket."""
+    return serve_mirror(bucket.address, network=bucket.network, directory=directory, environment=bucket.environment)
 
 
 def test_example_is_mirrored_into_a_bucket_and_installed_from_it(
@@ -212,7 +215,8 @@ def test_example_is_mirrored_into_a_bucket_and_installed_from_it(
         key for key in objects if key.startswith("npm/")
     }
     assert bucket.audit() == (0, [])
-    install(bucket, mirror, tmp_path, "cold", "warm")
+    with serve_bucket(bucket, tmp_path / "served") as served:
+        check_installs(served, mirror, tmp_path / "npm", "cold", "warm")
 
 
 REFUSALS = {
@@ -241,6 +245,21 @@ def test_a_refusal_is_named_and_changes_nothing(server: S3Server, place: Place, 
     # All tries of an unavailable service would take some 10 s more.
     assert time.monotonic() - started < 8
     assert bucket.list_keys() == []
+
+
+def test_a_buckets_public_part_is_served_by_nginx(server: S3Server, place: Place, mirror: Path, tmp_path: Path) -> None:
+    """P2: ``npm/`` and ``about/``, copied out of the bucket by a tool that is not ours, are a registry behind nginx."""
+    bucket = place.bucket(server, "public")
+    (port,) = free_ports(1)
+    done = bucket.run(*bucket.sync_arguments, "--public-url", f"http://127.0.0.1:{port}")
+    assert done.code == 0, done.output
+    for key, body in bucket.objects().items():
+        if key.startswith(("npm/", "about/")):
+            path = tmp_path / "copy" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)
+    with serve_static(tmp_path / "copy", port=port, network=place.network, directory=tmp_path) as served:
+        check_installs(served, mirror, tmp_path / "npm", "cold", "warm")
 
 
 @pytest.mark.timeout(600)
@@ -290,4 +309,5 @@ def test_server_killed_in_the_middle_of_a_sync(
         assert (code, report["problems"]) == (0, [])
         assert report["counts"]["tarballs_downloaded"] <= len(tarballs) - stored
         check_invariants(bucket.objects(), published=published)
-        install(bucket, mirror, tmp_path, "cold")
+        with serve_bucket(bucket, tmp_path / "served") as served:
+            check_installs(served, mirror, tmp_path / "npm", "cold")

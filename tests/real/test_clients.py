@@ -63,15 +63,43 @@ def foreign_hosts(project: Path, client: Client, served: Served) -> list[str]:
     return [url for url in urls if not url.startswith(f"{served.url}/")]
 
 
+def test_the_network_holds_the_mirror_and_nothing_else(served: Served, tmp_path: Path) -> None:
+    """Offline but for the mirror: there is one device, loopback, and a way to nowhere else."""
+    if not served.network.is_isolated:
+        pytest.skip("this kernel allows no network namespace here; clients are only given a proxy that is not there")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "home").mkdir()
+    look = ["node", "-e", LOOK_AROUND, served.url]
+    seen = run_to_end(look, project=tmp_path / "project", network=served.network)
+    assert json.loads(seen.output) == {"devices": ["lo"], "mirror": 200, "elsewhere": "ENETUNREACH"}
+
+
+LOOK_AROUND = """
+const devices = Object.keys(require('os').networkInterfaces())
+const ask = (url) => fetch(url).then((answer) => answer.status, (error) => error.cause.code)
+Promise.all([ask(process.argv[1] + '/-/ping'), ask('http://192.0.2.1/')]).then(([mirror, elsewhere]) =>
+  console.log(JSON.stringify({ devices, mirror, elsewhere })))
+"""
+"""Says what can be reached; 192.0.2.1 is nobody's (RFC 5737)."""
+
+
+def cached_files(project: Path) -> int:
+    """Count what a client keeps outside of the project: in the cache of its settings and in its home."""
+    places = (project.parent / "cache", project.parent / "home")
+    return sum(path.is_file() for place in places for path in place.rglob("*"))
+
+
 def test_installs_cold_locked_and_warm(client: Client, served: Served, mirror: Path, tmp_path: Path) -> None:
     """P1, P2: from packuments with an empty cache, from the lockfile with an empty cache, and again with a warm one."""
     project = make_project(tmp_path / "first", client, served.url)
+    assert cached_files(project) == 0
     check(run_client(client, client.install, project=project, network=served.network), served)
     check_app(project, served, mirror)
     assert foreign_hosts(project, client, served) == []
 
     again = make_project(tmp_path / "again", client, served.url, lockfile=project / client.lockfile)
-    for _ in ("cold", "warm"):
+    for is_warm in (False, True):
+        assert (cached_files(again) > 0) == is_warm
         check(run_client(client, client.locked, project=again, network=served.network), served)
         check_app(again, served, mirror)
         assert (again / client.lockfile).read_bytes() == (project / client.lockfile).read_bytes()

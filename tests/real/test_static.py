@@ -7,10 +7,8 @@ is also a mirror of a mirror.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +17,6 @@ from tests.real.clients import (
     APP,
     CLIENTS,
     ROOT,
-    Served,
     make_project,
     node_program,
     run_client,
@@ -27,39 +24,19 @@ from tests.real.clients import (
     serve_mirror,
 )
 from tests.real.installed import find_differences, locked_tarballs
-from tests.real.servers import CACHE, NotInstalledError, free_ports, run_process, tail
+from tests.real.servers import NotInstalledError, free_ports, tail
+from tests.real.static import ask, serve_static
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from tests.real.clients import Network, Outcome
-
-LISTEN = "127.0.0.1:8080"
-ROOT_DIRECTORY = "root /srv/mirror;"
-
-ASK = """
-const [url, ...paths] = process.argv.slice(1)
-const ask = async (path) => {
-  const answer = await fetch(url + path)
-  return [path, answer.status, answer.headers.get('content-type'), (await answer.text()).slice(0, 12)]
-}
-Promise.all(paths.map(ask)).then((found) => console.log(JSON.stringify(found)))
-"""
-"""Asks for paths from inside the network."""
-
-
-def nginx() -> str:
-    """Return nginx, or skip."""
-    for found in (shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin"), CACHE / "nginx/usr/sbin/nginx"):
-        if found is not None and shutil.which(found) is not None:
-            return str(found)
-    pytest.skip("nginx is not installed; run scripts/real/install-clients nginx")
+    from tests.real.clients import Network, Served
 
 
 @pytest.fixture(scope="module")
 def static(mirror: Path, network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Path]]:
     """Mirror the served mirror for a public URL, stop everything of ours, and let nginx serve it at that URL."""
-    program = nginx()
     directory = tmp_path_factory.mktemp("static")
     storage = directory / "storage"
     (port,) = free_ports(1)
@@ -81,26 +58,10 @@ def static(mirror: Path, network: Network, tmp_path_factory: pytest.TempPathFact
     (storage / "about" / "keys.json").write_text('{"keys": []}')
     (storage / "npm" / "@node-rs" / "crc32" / "attestations").mkdir()
     (storage / "npm" / "@node-rs" / "crc32" / "attestations" / "1.10.6.json").write_text('{"attestations": []}')
-    config = (ROOT / "examples" / "nginx.conf").read_text()
-    assert (config.count(LISTEN), config.count(ROOT_DIRECTORY)) == (3, 1)
-    config = config.replace(LISTEN, f"127.0.0.1:{port}").replace(ROOT_DIRECTORY, f"root {storage};")
-    # Workers of a root process would be another user, whom pytest's private directories shut out.
-    (directory / "nginx.conf").write_text(f"master_process off;\n{config}")
-    command = [*network.prefix, program, "-c", str(directory / "nginx.conf"), "-p", str(directory)]
-    with run_process(command, directory=directory) as process:
-        (directory / "home").mkdir()
-        (directory / "ask").mkdir()
-        served = Served(url, directory / f"{Path(command[0]).name}.log", network)
-        for _ in range(20):
-            if ask(served, directory / "ask", "/-/ping").code == 0:
-                break
-            assert process.poll() is None
+    (storage / "evidence" / "glob").mkdir(parents=True)
+    (storage / "evidence" / "glob" / "one.json").write_text("{}")
+    with serve_static(storage, port=port, network=network, directory=directory) as served:
         yield served, storage
-
-
-def ask(served: Served, project: Path, *paths: str) -> Outcome:
-    """Ask for paths; the output is a JSON list of path, status, type and the first characters."""
-    return run_to_end(["node", "-e", ASK, served.url, *paths], project=project, network=served.network)
 
 
 @pytest.mark.parametrize("name", ["npm-8", "npm-11", "pnpm-12", "yarn-1", "yarn-4", "bun"])
@@ -130,6 +91,7 @@ def test_only_public_files_are_served(static: tuple[Served, Path]) -> None:
     served, storage = static
     assert (storage / "state/package/glob.json").is_file()
     hidden = [
+        *("/evidence/glob/one.json", "/npm/evidence/glob/one.json"),
         *("/state/package/glob.json", "/state/run/last.json", "/about/mirror.json", "/.mirrorwitness"),
         *("/npm/glob/packument.json", "/glob/7.2.3", "/no-such-package"),
     ]
@@ -138,7 +100,7 @@ def test_only_public_files_are_served(static: tuple[Served, Path]) -> None:
         *("/glob", "/@node-rs%2fcrc32", "/@node-rs%2Fcrc32", "/@node-rs/crc32", "/%40node-rs%2fcrc32", "/JSONStream"),
         *("/-/ping", "/-/npm/v1/keys", "/-/npm/v1/attestations/@node-rs%2fcrc32@1.10.6"),
     ]
-    answers = json.loads(ask(served, storage.parent / "ask", *hidden, *climbing, *shown).output)
+    answers = json.loads(ask(served, storage.parent, *hidden, *climbing, *shown).output)
     missing = [404, "application/json", '{"error": "t']
     assert [answer[1:] for answer in answers[: len(hidden)]] == [missing] * len(hidden)
     del answers[: len(hidden)]
@@ -158,5 +120,5 @@ def test_nginx_names_every_tarball_at_the_public_url(static: tuple[Served, Path]
     ]
     assert len(urls) == len(locked_tarballs(storage))
     paths = [url.removeprefix(served.url) for url in urls]
-    answers = json.loads(ask(served, storage.parent / "ask", *paths).output)
+    answers = json.loads(ask(served, storage.parent, *paths).output)
     assert [answer[:3] for answer in answers] == [[path, 200, "application/octet-stream"] for path in paths]
