@@ -24,6 +24,9 @@ PURE = (
     "mirrorwitness/mirror/select*.py",
     "mirrorwitness/mirror/lock*.py",
     "mirrorwitness/mirror/npmlock.py",
+    "mirrorwitness/mirror/summary.py",
+    "mirrorwitness/mirror/subtree.py",
+    "mirrorwitness/mirror/reconcile.py",
 )
 NOT_PURE = ("mirrorwitness/npm/registry*.py",)
 OVERALL = 95

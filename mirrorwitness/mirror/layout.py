@@ -5,9 +5,13 @@
     npm/<name>/-/<file>                   tarballs
     npm/<name>/attestations/<version>.json  the registry's attestations for one version
     about/keys.json  about/mirror.json    signing keys; what this mirror is
+    about/mirror.json.note                the same, signed
+    about/summary/<2 digits>/<digest>     nodes of the summary of all versions (`mirrorwitness.mirror.summary`)
     state/package/<name>.json             what we know of one package (`mirrorwitness.mirror.catalogue`)
     state/unfinished/<name>.json          why a package is not complete, and when it was tried
     state/run/last.json                   the last finished run
+    state/summary/head.json               which node is the summary's root
+    state/summary/replaced/<time>-<digest>  nodes that are not part of it any more
     state/cursor/<I>-of-<N>.json          where the follower of a shard stands
     state/tombstones/<name>/<version>/<event>.json  what upstream withdrew, and when we saw it
     evidence/<name>/<version>/<digest>.json  two documents that cannot both be true
@@ -45,10 +49,14 @@ __all__ = [
     "KEYS_KEY",
     "LAST_RUN_KEY",
     "MIRROR_KEY",
+    "NODE_PREFIX",
+    "NOTE_KEY",
     "PACKAGE_PREFIX",
     "PUBLIC_PREFIXES",
     "RECORD_PREFIX",
+    "REPLACED_PREFIX",
     "STORED_BASE",
+    "SUMMARY_HEAD_KEY",
     "UNFINISHED_PREFIX",
     "assign_files",
     "attestations_key",
@@ -57,6 +65,7 @@ __all__ = [
     "file_of_url",
     "install_key",
     "name_of_record_key",
+    "node_key",
     "packument_key",
     "record_key",
     "tarball_key",
@@ -72,6 +81,10 @@ UNFINISHED_PREFIX: Final = "state/unfinished/"
 EVIDENCE_PREFIX: Final = "evidence/"
 KEYS_KEY: Final = "about/keys.json"
 MIRROR_KEY: Final = "about/mirror.json"
+NOTE_KEY: Final = "about/mirror.json.note"
+NODE_PREFIX: Final = "about/summary/"
+SUMMARY_HEAD_KEY: Final = "state/summary/head.json"
+REPLACED_PREFIX: Final = "state/summary/replaced/"
 CURSOR_PREFIX: Final = "state/cursor/"
 LAST_RUN_KEY: Final = "state/run/last.json"
 PUBLIC_PREFIXES: Final = (PACKAGE_PREFIX, "about/")
@@ -122,6 +135,11 @@ def record_key(name: PackageName) -> str:
 def unfinished_key(name: PackageName) -> str:
     """Return the key of a package's note of unfinished work."""
     return UNFINISHED_PREFIX + _component_path(f"{name}.json")
+
+
+def node_key(digest: str) -> str:
+    """Return the key of a node of the summary; `digest` is the hex SHA-256 of its bytes."""
+    return f"{NODE_PREFIX}{digest[:2]}/{digest}"
 
 
 def name_of_record_key(key: str, *, prefix: str) -> str | None:
