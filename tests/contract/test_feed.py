@@ -12,13 +12,13 @@ import urllib.error
 import urllib.request
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import pytest
 
 from tests.fakes.feed import FeedSimulator
-from tests.fakes.feed_history import FeedHistory, Life, Upstream, apply
+from tests.fakes.feed_history import FeedHistory, Life, apply
 from tests.fakes.registry import RecordedRequest, RegistrySimulator, serve
 from tests.fakes.registry_build import default_files, integrity_of, make_tarball
 from tests.fakes.thread import run_in_thread
@@ -26,23 +26,11 @@ from tests.fakes.thread import run_in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.fakes.feed_history import Upstream
+
 NAMES = ["-", "@scope/name", "alpha", "beta", "gamma"]
 
 ACCEPT = {"accept": "application/json"}
-
-
-class FeedUpstream(Upstream, Protocol):
-    """An upstream that can be asked."""
-
-    @property
-    def feed_base(self) -> str:
-        """URL of the feed, without a slash at the end."""
-        ...
-
-    @property
-    def registry_base(self) -> str:
-        """URL of the registry, the same."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
