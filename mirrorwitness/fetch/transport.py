@@ -225,8 +225,7 @@ class StackTransport(httpx.AsyncBaseTransport):
         try:
             connection = await self._connect(origin.host, origin.port, context)
         except (OSError, trio.BrokenResourceError) as error:
-            cause = error.__cause__ or error
-            raise httpx.ConnectError(f"cannot connect to {origin.host}:{origin.port}: {cause}") from error
+            raise httpx.ConnectError(f"cannot connect to {origin.host}:{origin.port}: {_reason(error)}") from error
         self._opened += 1
         return connection
 
@@ -246,6 +245,14 @@ class StackTransport(httpx.AsyncBaseTransport):
                 origin.close()
                 del self._origins[key]
                 return
+
+
+def _reason(error: Exception) -> str:
+    """Say why, once: trio groups the errors of all addresses, and names the address in each."""
+    cause = error.__cause__ or error
+    errors = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
+    reasons = ((isinstance(each, OSError) and each.strerror) or str(each) for each in errors)
+    return ", ".join(dict.fromkeys(reason.rpartition("): ")[2] for reason in reasons))
 
 
 async def _run(

@@ -247,3 +247,15 @@ def test_every_failure_has_an_error() -> None:
     assert (type(failure), str(failure)) == (UpstreamUnreachableError, "GET http://registry.example/: ValueError")
     cut = make_failure(httpx.RemoteProtocolError("Server disconnected"), method="GET", url="x")
     assert type(cut) is UpstreamUnreachableError
+
+
+async def test_a_refused_connection_is_named_as_such() -> None:
+    """The message says why nobody answers, and not how many attempts were grouped."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        async with open_fetcher() as fetcher:
+            with pytest.raises(UpstreamUnreachableError) as caught:
+                async with fetcher.request("GET", f"http://127.0.0.1:{port}/"):
+                    pass  # pragma: no cover
+    assert str(caught.value).endswith(f"cannot connect to 127.0.0.1:{port}: Connection refused")
