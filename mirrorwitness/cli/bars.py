@@ -101,7 +101,8 @@ class _Lines(_Counts):
             self.finish()
 
     def finish(self) -> None:
-        self.say(f"{self.verb}: {self.packages} of {self.total} packages, {self.detail()}")
+        of = f" of {self.total}" if self.total else ""
+        self.say(f"{self.verb}: {self.packages}{of} packages, {self.detail()}")
 
 
 class _Bars(_Counts):

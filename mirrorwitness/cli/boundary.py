@@ -30,7 +30,7 @@ from mirrorwitness.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["fail", "run_command", "stop_with"]
+__all__ = ["fail", "guard", "run_command", "stop_with"]
 
 YOUNG_OBJECTS: Final = 50_000
 """New container objects after which the collector looks at them: some 5 MB of the smallest ones."""
@@ -47,9 +47,14 @@ def run_command(work: Callable[[], Awaitable[_Result]], *, schema: str, is_json:
         schema: name of the command's JSON document.
         is_json: print errors as JSON.
     """
+    return guard(lambda: trio.run(work), schema=schema, is_json=is_json)
+
+
+def guard(work: Callable[[], _Result], *, schema: str, is_json: bool) -> _Result:
+    """Do a command's work, which runs its event loops itself; as `run_command`."""
     _calm_collector()
     try:
-        return trio.run(work)
+        return work()
     except (MirrorWitnessError, KeyboardInterrupt) as error:
         fail(error, schema, is_json=is_json)
     except BaseExceptionGroup as group:

@@ -92,6 +92,11 @@ class Options:
         """Take click's keyword arguments."""
         return cls(given)
 
+    @property
+    def names_packages(self) -> bool:
+        """Whether packages are selected by the command line, and not by the file, with no feed beside them."""
+        return bool(self.given.get("names") or self.given.get("lockfile")) and not self.given.get("feed")
+
     def load(self, *, needs_registry: bool = True) -> Wishes:
         """Read files and environment and put everything together.
 
@@ -104,6 +109,8 @@ class Options:
         flags = {
             key: value for key in ("storage", "contact", "public_url", "signatures") if (value := self.given.get(key))
         }
+        if self.given.get("feed"):
+            flags["feed.url"] = self.given["feed"]
         if self.given.get("registry"):
             flags["registry"] = [{"url": url} for url in self.given["registry"]]
         config = load_config(find_config(self.given.get("config"), os.environ), os.environ, flags=flags)
@@ -113,7 +120,13 @@ class Options:
             config, tokens, homes = _find_registries(config)
         rules, skipped = self._rules(config)
         return Wishes(
-            config=config, rules=rules, names=self._names(config), skipped=skipped, tokens=tokens, homes=homes
+            config=config,
+            rules=rules,
+            names=self._names(config),
+            skipped=skipped,
+            tokens=tokens,
+            homes=homes,
+            feed_token=_read_variable(config.feed.token_env, "feed") if config.feed.url else None,
         )
 
     def _rules(self, config: Config) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
@@ -159,19 +172,19 @@ def _find_registries(config: Config) -> tuple[Config, dict[str, str], dict[str, 
         config = replace(config, registries=(Registry(url=access.registry),))
     tokens: dict[str, str] = {}
     for registry in config.registries:
-        token = _read_token(registry) or access.token_for(registry.url)
+        token = _read_variable(registry.token_env, f"registry {registry.url}") or access.token_for(registry.url)
         if token is not None:
             tokens[registry.url] = token
     own = str(config.path or "configuration")
     return config, tokens, {**access.scopes, **{scope: Home(url, own) for scope, url in config.scopes.items()}}
 
 
-def _read_token(registry: Registry) -> str | None:
-    if registry.token_env is None:
+def _read_variable(name: str | None, owner: str) -> str | None:
+    if name is None:
         return None
-    token = os.environ.get(registry.token_env)
+    token = os.environ.get(name)
     if not token:
-        raise ConfigurationError(f"registry {registry.url}: its token_env names {registry.token_env}, which is not set")
+        raise ConfigurationError(f"{owner}: its token_env names {name}, which is not set")
     return token
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
+import trio
 
 from mirrorwitness.cli.bars import show_progress
-from mirrorwitness.cli.boundary import run_command, stop_with
+from mirrorwitness.cli.boundary import guard, stop_with
 from mirrorwitness.cli.options import Options, common_options, json_option, selection_options
 from mirrorwitness.cli.output import (
     EXIT_CODES_HELP,
@@ -19,10 +22,14 @@ from mirrorwitness.cli.output import (
     print_table,
     warn,
 )
-from mirrorwitness.run.jobs import run_sync
+from mirrorwitness.mirror.shards import WHOLE, parse_shard
+from mirrorwitness.run.following import run_follow
+from mirrorwitness.run.mirroring import run_sync
+from mirrorwitness.run.processes import run_processes
 
 if TYPE_CHECKING:
     from mirrorwitness.mirror.outcome import RunSummary
+    from mirrorwitness.mirror.shards import Shard
 
 __all__ = ["sync"]
 
@@ -32,18 +39,36 @@ SCHEMA = "mirrorwitness-sync-1"
 @click.command(epilog=EXIT_CODES_HELP)
 @selection_options
 @common_options
-@click.option("--once", is_flag=True, help="One pass over the selection, then exit; for scheduled jobs.")
+@click.option("--once", is_flag=True, help="Bring the mirror up to date, then exit; for scheduled jobs.")
+@click.option("--follow", is_flag=True, help="Follow the feed until a signal arrives.")
+@click.option("--feed", metavar="URL", help="The registry's replication feed. Default: [feed] of the configuration.")
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the packages; each part its own cursor.")
+@click.option("--processes", type=click.IntRange(min=1, max=64), default=1, metavar="N", help="Work in N processes.")
 @click.option("--dry-run", is_flag=True, help="Print the plan instead: the same as `mirrorwitness plan`.")
 @json_option
 @click.pass_context
-def sync(context: click.Context, /, *, once: bool, dry_run: bool, is_json: bool, **given: object) -> None:
+def sync(
+    context: click.Context,
+    /,
+    *,
+    once: bool,
+    follow: bool,
+    shard: str | None,
+    processes: int,
+    dry_run: bool,
+    is_json: bool,
+    **given: object,
+) -> None:
     """Bring the mirror up to date: every selected version's tarball, verified, then the documents that name it.
 
-    Safe to interrupt and to run again at any time; what is stored stays consistent at every instant.
+    Safe to interrupt and to run again at any time; what is stored stays consistent at every instant. With a feed,
+    --once asks only for what the feed says has changed; packages named here are asked for one by one all the same.
 
     \b
     Example:
       mirrorwitness sync --once
+      mirrorwitness sync --follow --feed https://replicate.example/registry
+      mirrorwitness sync --follow --shard 1/4 --processes 2
       mirrorwitness sync --once --lockfile package-lock.json --storage file:mirror
       mirrorwitness sync --once --storage 's3://bucket/mirror?endpoint=http://127.0.0.1:8333'
     """
@@ -51,11 +76,15 @@ def sync(context: click.Context, /, *, once: bool, dry_run: bool, is_json: bool,
         from mirrorwitness.cli.plan import plan  # noqa: PLC0415 - only here, and only in this case
 
         context.invoke(plan, exact=False, is_json=is_json, **given)
-    if not once:
-        raise click.UsageError("give --once; following the feed (--follow) is not built yet")
-    options = Options.of(given)
-    with show_progress("mirroring", is_quiet=is_json) as progress:
-        summary = run_command(lambda: run_sync(options.load(), progress), schema=SCHEMA, is_json=is_json)
+    if once == follow:
+        raise click.UsageError("give --once for one pass, or --follow to go on until a signal arrives")
+    job = _Job(Options.of(given), is_once=once, is_json=is_json)
+    part = guard(lambda: WHOLE if shard is None else parse_shard(shard), schema=SCHEMA, is_json=is_json)
+    if processes == 1:
+        summary = guard(lambda: job.run(part), schema=SCHEMA, is_json=is_json)
+    else:
+        parts = part.split(processes)
+        summary = guard(lambda: run_processes(job.run, parts), schema=SCHEMA, is_json=is_json)
     code = summary.exit_code()
     if is_json:
         print_json(SCHEMA, {**_document(summary), "exit_code": int(code)})
@@ -64,6 +93,23 @@ def sync(context: click.Context, /, *, once: bool, dry_run: bool, is_json: bool,
     if summary.fatal is not None:
         click.echo(f"error: the run stopped early: {summary.fatal}", err=True)
     stop_with(code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one process does for its shard."""
+
+    options: Options
+    is_once: bool
+    is_json: bool
+
+    def run(self, shard: Shard) -> RunSummary:
+        wishes = self.options.load()
+        is_following = not self.is_once or (wishes.config.feed.url is not None and not self.options.names_packages)
+        with show_progress("mirroring", is_quiet=self.is_json) as progress:
+            if is_following:
+                return trio.run(partial(run_follow, wishes, progress, shard=shard, is_once=self.is_once))
+            return trio.run(partial(run_sync, wishes, progress, shard=shard))
 
 
 def _document(summary: RunSummary) -> dict[str, object]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from mirrorwitness.config.load import DEFAULT_FILE, Config, find_config, load_config
-from mirrorwitness.config.options import Limits, Option, Registry, Serve, list_options
+from mirrorwitness.config.options import Feed, Limits, Option, Registry, Serve, list_options
 from mirrorwitness.config.render import render_config
 
 __all__ = [
     "DEFAULT_FILE",
     "Config",
+    "Feed",
     "Limits",
     "Option",
     "Registry",

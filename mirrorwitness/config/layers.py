@@ -5,7 +5,7 @@
 Rules:
 
 - A layer is plain nested data as TOML gives it, and where each value came from, for messages.
-- A later layer replaces a value; tables (``limits``, ``serve``, ``scopes``) merge key by key, lists are replaced whole.
+- A later layer replaces a value; tables (``feed``, ``limits``, …) merge key by key, lists are replaced whole.
 - An environment variable that begins with ``MIRRORWITNESS_`` and names no option is an error with a suggestion, unless
   it is a token that a registry's ``token_env`` names. An empty variable is not set.
 
@@ -34,7 +34,7 @@ CONFIG_VARIABLE: Final = "MIRRORWITNESS_CONFIG"
 _REGISTRY_VARIABLE: Final = "MIRRORWITNESS_REGISTRY"
 """Registries' addresses, separated by spaces."""
 
-_TABLES: Final = frozenset({"limits", "serve", "scopes"})
+_TABLES: Final = frozenset({"feed", "limits", "serve", "scopes"})
 
 
 @dataclass(frozen=True, slots=True)

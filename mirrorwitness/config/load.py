@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mirrorwitness.config.layers import CONFIG_VARIABLE, Layer, merge, parse_file, read_environment, read_flags, suggest
-from mirrorwitness.config.options import Deny, Limits, Registry, Select, Serve, Settings
+from mirrorwitness.config.options import Deny, Feed, Limits, Registry, Select, Serve, Settings
 from mirrorwitness.config.quantities import Quantity, parse_quantity
 from mirrorwitness.errors import ConfigurationError, SelectionError
 from mirrorwitness.mirror.select import DenyRule, Rule, make_deny_rule, make_rule, parse_rule
@@ -43,6 +43,7 @@ _STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
     "registry": Registry,
     "select": Select,
     "deny": Deny,
+    "feed": Feed,
     "limits": Limits,
     "serve": Serve,
 }
@@ -70,6 +71,7 @@ class Config:
         names_from: the list of names that globs choose from.
         spool_directory: where large downloads wait.
         scopes: scope (with its ``@``) → address of the registry that it is at home at.
+        feed: the replication feed.
         limits: bounds.
         serve: how to answer.
     """
@@ -86,6 +88,7 @@ class Config:
     names_from: Path | None = None
     spool_directory: Path | None = None
     scopes: Mapping[str, str] = field(default_factory=dict[str, str])
+    feed: Feed = field(default_factory=Feed)
     limits: Limits = field(default_factory=Limits)
     serve: Serve = field(default_factory=Serve)
 
@@ -157,6 +160,7 @@ def make_config(layer: Layer, *, path: Path | None = None) -> Config:
         names_from=_anchor(settings.names_from, "names_from", layer, path),
         spool_directory=_anchor(settings.spool_directory, "spool_directory", layer, path),
         scopes=_read_scopes(settings, layer),
+        feed=_read_feed(settings.feed, layer),
         limits=settings.limits,
         serve=settings.serve,
     )
@@ -174,6 +178,12 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = body.count(b"\n", 0, error.start) + 1
         raise ConfigurationError(f"{path}: line {line}: byte 0x{body[error.start]:02x} is not UTF-8 text") from error
+
+
+def _read_feed(feed: Feed, layer: Layer) -> Feed:
+    if feed.url is None:
+        return feed
+    return msgspec.structs.replace(feed, url=_check_url(feed.url, layer, "feed.url"))
 
 
 def _anchor(name: str | None, key: str, layer: Layer, path: Path | None) -> Path | None:
@@ -198,6 +208,9 @@ def _token_variables(file: Layer) -> list[str]:
         if isinstance(entries, list)
         else []
     )
+    feed = file.values.get("feed")
+    if isinstance(feed, dict):
+        tables.append(cast("dict[str, object]", feed))
     return [name for table in tables if isinstance(name := table.get("token_env"), str)]
 
 
@@ -250,6 +263,12 @@ def _check_bounds(settings: Settings, layer: Layer) -> None:
     for name in _AT_LEAST_ONE:
         if getattr(settings.limits, name) < 1:
             raise _error(layer, f"limits.{name}", "found 0, expected at least 1")
+    feed = settings.feed
+    if feed.page_rows < 2:  # noqa: PLR2004 - a page of names repeats the last name of the one before
+        raise _error(layer, "feed.page_rows", f"found {feed.page_rows}, expected at least 2")
+    if feed.idle_least > feed.idle_most:
+        found = f"found {feed.idle_least}, expected at most feed.idle_most, which is {feed.idle_most}"
+        raise _error(layer, "feed.idle_least", found)
 
 
 def _check_url(url: str, layer: Layer, key: str) -> str:

@@ -20,7 +20,7 @@ from msgspec import NODEFAULT, Meta, Struct, structs
 
 from mirrorwitness.config.quantities import ByteCount, ByteRate, Count, Seconds
 
-__all__ = ["Deny", "Limits", "Option", "Registry", "Select", "Serve", "Settings", "list_options"]
+__all__ = ["Deny", "Feed", "Limits", "Option", "Registry", "Select", "Serve", "Settings", "list_options"]
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
@@ -161,6 +161,61 @@ class Limits(_Table, frozen=True):
     ] = ByteCount(32 * _MIB)
 
 
+class Feed(_Table, frozen=True):
+    """The replication feed, and how it is followed."""
+
+    url: Annotated[
+        str | None,
+        Meta(
+            description="Address of the registry's replication feed: what answers with update_seq, and below which "
+            "_changes lies. Without it nothing is followed, and `sync --once` asks for every selected package.",
+            examples=["https://replicate.example/registry"],
+        ),
+    ] = None
+    token_env: Annotated[
+        str | None,
+        Meta(
+            description="Name of the environment variable that holds the feed's access token.",
+            examples=["FEED_TOKEN"],
+        ),
+    ] = None
+    page_rows: Annotated[Count, Meta(description="Rows of one request for changes; a feed allows 10,000.")] = Count(
+        1000
+    )
+    idle_least: Annotated[Seconds, Meta(description="Shortest wait when there is nothing new. Seconds.")] = Seconds(5)
+    idle_most: Annotated[Seconds, Meta(description="Longest wait when there is nothing new. Seconds.")] = Seconds(30)
+    window: Annotated[
+        Seconds,
+        Meta(description="How far back rows are read again, for rows that appear late. Seconds."),
+    ] = Seconds(3 * 3600)
+    reread_every: Annotated[Seconds, Meta(description="How often these are read again. Seconds.")] = Seconds(15 * 60)
+    sweep_every: Annotated[
+        Seconds,
+        Meta(
+            description="How often all names and revisions are compared with what is stored, which alone finds changes "
+            "whose row was lost; 0 never. Seconds."
+        ),
+    ] = Seconds(7 * 86_400)
+    sweep_pace: Annotated[
+        Seconds,
+        Meta(description="Wait between two pages of 10,000 names of that comparison, which spreads it. Seconds."),
+    ] = Seconds(3 * 60)
+    owed_for: Annotated[
+        Seconds,
+        Meta(
+            description="How long a revision that was announced and is not shown is asked for, before it is given up "
+            "with an alarm. Seconds."
+        ),
+    ] = Seconds(7 * 86_400)
+    confirm_deletion: Annotated[
+        Seconds,
+        Meta(
+            description="How long after the first 404 of a package that the feed calls deleted a second one makes it "
+            "so. A 404 alone never does. Seconds."
+        ),
+    ] = Seconds(3600)
+
+
 class Settings(_Table, frozen=True):
     """The whole file."""
 
@@ -215,6 +270,7 @@ class Settings(_Table, frozen=True):
             examples=[{"@corp": "https://npm.corp.example"}],
         ),
     ] = {}
+    feed: Feed = Feed()
     limits: Limits = Limits()
     serve: Serve = Serve()
     registry: tuple[Registry, ...] = ()
@@ -250,6 +306,7 @@ def list_options() -> tuple[Option, ...]:
         *_list(Registry, "registry[].", None),
         *_list(Select, "select[].", None),
         *_list(Deny, "deny[].", None),
+        *_list(Feed, "feed.", "MIRRORWITNESS_FEED_"),
         *_list(Limits, "limits.", "MIRRORWITNESS_LIMITS_"),
         *_list(Serve, "serve.", "MIRRORWITNESS_SERVE_"),
     ]

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.attempt import Attempts
     from mirrorwitness.mirror.cursor import CursorStore
     from mirrorwitness.mirror.receipts import Receipts
-    from mirrorwitness.mirror.select import Selection
     from mirrorwitness.mirror.shards import Shard
     from mirrorwitness.mirror.sweep import Sweep
     from mirrorwitness.mirror.workload import Workload
@@ -112,7 +111,7 @@ class Follower:
         feed: the feed.
         store: the shard's cursor.
         shard: which packages are ours.
-        selection: which of them are wanted.
+        wants: says which of them are wanted.
         workload: does the work; running.
         attempts: what the workload uses, for its notes and its summary.
         receipts: what is known to be stored.
@@ -128,7 +127,7 @@ class Follower:
         feed: Feed,
         store: CursorStore,
         shard: Shard,
-        selection: Selection,
+        wants: Callable[[str], bool],
         workload: Workload,
         attempts: Attempts,
         receipts: Receipts,
@@ -140,7 +139,7 @@ class Follower:
         self._feed = feed
         self._store = store
         self._shard = shard
-        self._selection = selection
+        self._wants = wants
         self._workload = workload
         self._attempts = attempts
         self._receipts = receipts
@@ -333,7 +332,7 @@ class Follower:
     async def _take(self, rows: Iterable[Change], page: Page, *, is_again: bool = False) -> None:
         for row in rows:
             name = checked_name(row.id)
-            if name is None or not self._shard.owns(name) or not self._selection.matches(name):
+            if name is None or not self._shard.owns(name) or not self._wants(name):
                 continue
             if is_again and name in self._attempts.notes:
                 continue  # it is noted, and its time will come

@@ -91,6 +91,15 @@ class RunSummary:
         if problem is not None:
             _extend(self.problems, [Problem(result.name, result.status, problem)])
 
+    def merge(self, other: RunSummary) -> None:
+        """Add what another worker did."""
+        self.counts.update(other.counts)
+        _extend(self.problems, other.problems)
+        _extend(self.alarms, other.alarms)
+        _extend(self.evidence, other.evidence)
+        self.fatal = self.fatal or other.fatal
+        self.is_interrupted = self.is_interrupted or other.is_interrupted
+
     def alarm(self, text: str) -> None:
         """Keep a sentence for the operator."""
         _extend(self.alarms, [text])

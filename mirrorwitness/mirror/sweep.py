@@ -53,18 +53,26 @@ class Sweep:
 
     Args:
         feed: its list of names.
-        selection: what is wanted.
+        selection: its rules, to know whether a list is needed.
+        wants: says whether a package is wanted.
         shard: what is ours.
         fingerprint_of: gives the fingerprint of the terms for one name, which is part of the whole's.
     """
 
     def __init__(
-        self, *, feed: Feed, selection: Selection, shard: Shard, fingerprint_of: Callable[[PackageName], str]
+        self,
+        *,
+        feed: Feed,
+        selection: Selection,
+        wants: Callable[[str], bool],
+        shard: Shard,
+        fingerprint_of: Callable[[PackageName], str],
     ) -> None:
         self._feed = feed
         self._selection = selection
+        self._wants = wants
         self._shard = shard
-        self._names = sorted(name for name in selection.names() if shard.owns(name))
+        self._names = sorted(name for name in selection.names() if shard.owns(name) and wants(name))
         digest = hashlib.sha256()
         for pattern in (*sorted(selection.globs()), *self._names):
             digest.update(f"{pattern}\n{fingerprint_of(PackageName(pattern))}\n".encode())
@@ -91,7 +99,7 @@ class Sweep:
         packages: list[tuple[PackageName, str | None]] = []
         for row in page.rows:
             name = checked_name(row.id)
-            if name is not None and self._shard.owns(name) and self._selection.matches(name):
+            if name is not None and self._shard.owns(name) and self._wants(name):
                 packages.append((name, row.rev))
         if after is None:
             # Names that are asked for and not listed: whether they are missing shows when they are asked for.

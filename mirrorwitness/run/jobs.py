@@ -11,44 +11,34 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import orjson
 import trio
 
-from mirrorwitness.errors import ExitCode, MirrorWitnessError, StorageError
-from mirrorwitness.fetch import make_user_agent
+from mirrorwitness.errors import ExitCode, MirrorWitnessError
 from mirrorwitness.mirror import layout
-from mirrorwitness.mirror.about import make_about
-from mirrorwitness.mirror.attempt import Attempts
 from mirrorwitness.mirror.audit import Audit, Finding, FindingKind
 from mirrorwitness.mirror.catalogue import Catalogue, RunRecord, Unfinished
-from mirrorwitness.mirror.outcome import RunSummary
-from mirrorwitness.mirror.owed import OwedTerms
-from mirrorwitness.mirror.package import PackageSync, Status
+from mirrorwitness.mirror.package import Status
 from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
-from mirrorwitness.mirror.sync import SyncRun
-from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
 from mirrorwitness.npm.names import PackageName, Version
+from mirrorwitness.run.mirroring import make_packages
 from mirrorwitness.run.serve import parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now, open_mirror, open_upstream, read_keys, refresh_keys
 from mirrorwitness.run.signals import run_until_signal
 from mirrorwitness.server.options import ServeOptions
 from mirrorwitness.server.registry import make_app
-from mirrorwitness.storage.probe import check_storage
-from mirrorwitness.storage.probe_sweep import sweep_leftovers
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Sequence
 
-    from mirrorwitness.mirror.package import PackageTerms
     from mirrorwitness.mirror.plan import Plan
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.run.session import Upstream, Wishes
     from mirrorwitness.storage import Storage
 
-__all__ = ["AuditSummary", "MirrorStatus", "make_plan", "read_status", "run_audit", "run_sync", "serve_mirror"]
+__all__ = ["AuditSummary", "MirrorStatus", "make_plan", "read_status", "run_audit", "serve_mirror"]
 
 UNFINISHED_SHOWN: Final = 1000
 """Unfinished packages that `status` lists; more are counted only."""
@@ -119,110 +109,6 @@ async def make_plan(wishes: Wishes, progress: Progress, *, ask_sizes: bool) -> P
         return await planner.run(names)
 
 
-async def run_sync(wishes: Wishes, progress: Progress) -> RunSummary:
-    """Bring the mirror up to date once, and record the run."""
-    started = now()
-    selection = wishes.selection()
-    names, left_out = wishes.packages(selection)
-    progress.started(len(names))
-    async with open_mirror(wishes.config) as storage, open_upstream(wishes) as upstream:
-        catalogue = Catalogue(storage)
-        before = await catalogue.read_run()
-        storage_check = before.storage_check if before is not None else None
-        if storage_check is None:
-            storage_check = await _check_briefly(storage)
-        keys, alarms = await refresh_keys(storage, upstream, wishes.config.signatures)
-        alarms += await _sweep(storage)
-        terms = wishes.terms(selection, keys)
-        attempts = Attempts(
-            storage=storage,
-            packages=_packages(wishes, storage, upstream, terms, progress),
-            catalogue=catalogue,
-            terms=OwedTerms(),
-            summary=RunSummary(),
-            progress=progress,
-            now=now,
-        )
-        run = SyncRun(attempts=attempts, workers=wishes.config.limits.packages)
-        run.summary.alarms.extend([*wishes.skipped, *left_out, *alarms])
-
-        async def work() -> None:
-            await run.run(names)
-
-        if await run_until_signal(work, stop=run.stop):
-            run.summary.is_interrupted = True
-        code = run.summary.exit_code()
-        finished = _stamp()
-        record = RunRecord(
-            started=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            finished=finished,
-            exit_code=int(code),
-            last_complete=finished if code is ExitCode.COMPLETE else None if before is None else before.last_complete,
-            counts=dict(run.summary.counts),
-            storage_check=storage_check,
-        )
-        about = make_about(
-            software=make_user_agent(None),
-            sources=[source.base for source in upstream.sources],
-            contact=wishes.config.contact,
-            policy=terms.policy,
-            keys=keys,
-            run=record,
-            selection=selection,
-        )
-        try:
-            await catalogue.write_run(record)
-            await storage.put(layout.MIRROR_KEY, orjson.dumps(about), content_type="application/json")
-        except StorageError as error:
-            if run.summary.fatal is None:
-                raise
-            run.summary.alarms.append(f"the run could not be recorded: {error}")
-    return run.summary
-
-
-async def _check_briefly(storage: Storage) -> dict[str, str]:
-    """Ask a new storage once what it enforces, and record it; `store-check` explains each line."""
-    report = await check_storage(storage, short=True)
-    return {str(finding.capability): str(finding.outcome) for finding in report.findings}
-
-
-async def _sweep(storage: Storage) -> list[str]:
-    """Remove what storage checks that were killed left here; return sentences for the operator."""
-    try:
-        await sweep_leftovers(storage, now=now())
-    except StorageError as error:
-        return [f"what a killed storage check left below state/probe/ could not be removed: {error}"]
-    return []
-
-
-def _packages(
-    wishes: Wishes, storage: Storage, upstream: Upstream, terms: PackageTerms, progress: Progress
-) -> PackageSync:
-    limits = wishes.config.limits
-    catalogue = Catalogue(storage)
-    tarballs = Tarballs(
-        storage=storage,
-        catalogue=catalogue,
-        sources=upstream.sources,
-        options=TarballOptions(
-            concurrency=limits.concurrency,
-            size_limit=limits.tarball_max,
-            memory=limits.spool_memory,
-            spool_directory=wishes.config.spool_directory,
-            authority_only=frozenset(wishes.homes),
-        ),
-        progress=progress,
-    )
-    return PackageSync(
-        storage=storage,
-        catalogue=catalogue,
-        authority=upstream.authority,
-        tarballs=tarballs,
-        terms=terms,
-        now=now,
-    )
-
-
 async def run_audit(wishes: Wishes, progress: Progress, *, sample: int | None, is_repair: bool) -> AuditSummary:
     """Re-read what is stored; repair it where asked to."""
     async with open_mirror(wishes.config) as storage:
@@ -277,7 +163,7 @@ async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary:
     selection = wishes.selection()
     keys, _ = await refresh_keys(storage, upstream, wishes.config.signatures)
     terms = wishes.terms(selection, keys)
-    packages = _packages(wishes, storage, upstream, terms, SilentProgress())
+    packages = make_packages(wishes, storage, upstream, terms, SilentProgress())
     wrong: dict[PackageName, set[Version]] = {}
     for finding in summary.findings:
         versions = wrong.setdefault(PackageName(finding.name), set())

@@ -22,13 +22,14 @@ from mirrorwitness.mirror.package import PackageTerms
 from mirrorwitness.mirror.select import expand, make_selection
 from mirrorwitness.npm.registry import Registry, RegistryOptions
 from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy, format_keys, parse_keys
-from mirrorwitness.run.scopes import Home, keep_home
+from mirrorwitness.run.scopes import Home, is_same_registry, keep_home
 from mirrorwitness.storage.address import open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
     from mirrorwitness.config import Config
+    from mirrorwitness.fetch import Fetcher
     from mirrorwitness.mirror.select import Rule, Selection
     from mirrorwitness.npm.names import PackageName
     from mirrorwitness.storage import Storage
@@ -49,6 +50,7 @@ class Wishes:
         names: the names that globs choose from; None where no list was given.
         skipped: lockfile entries that no registry has, as sentences.
         tokens: registry URL → access token.
+        feed_token: the feed's access token, or None.
         homes: scope → the registry that it is at home at.
     """
 
@@ -57,6 +59,7 @@ class Wishes:
     names: tuple[PackageName, ...] | None = None
     skipped: tuple[str, ...] = ()
     tokens: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    feed_token: str | None = field(default=None, repr=False)
     homes: Mapping[str, Home] = field(default_factory=dict[str, Home])
 
     def selection(self) -> Selection:
@@ -80,6 +83,14 @@ class Wishes:
         """Return those of the names that the authority may be asked for, as `mirrorwitness.run.scopes.keep_home`."""
         return keep_home(names, selection, self.homes, authority=self.config.registries[0].url)
 
+    def wants(self, selection: Selection) -> Callable[[str], bool]:
+        """Return what says whether a package that the feed names is wanted, and the authority may be asked for it."""
+        authority = self.config.registries[0].url
+        foreign = {scope for scope, home in self.homes.items() if not is_same_registry(home.url, authority)}
+        if not foreign:
+            return selection.matches
+        return lambda name: selection.matches(name) and name.partition("/")[0] not in foreign
+
     def terms(self, selection: Selection, keys: KeyRing) -> PackageTerms:
         """Return what every package is judged by."""
         config = self.config
@@ -93,9 +104,11 @@ class Upstream:
 
     Attributes:
         sources: the authority first.
+        fetcher: the door to HTTP that they share.
     """
 
     sources: tuple[Registry, ...]
+    fetcher: Fetcher
 
     @property
     def authority(self) -> Registry:
@@ -157,7 +170,8 @@ async def open_upstream(wishes: Wishes) -> AsyncGenerator[Upstream, None]:
                     ),
                 )
                 for registry in wishes.config.registries
-            )
+            ),
+            fetcher,
         )
 
 

@@ -106,7 +106,7 @@ def test_every_flag_that_is_an_option_of_the_file_is_called_the_same() -> None:
     keys = {option.key.rpartition(".")[2] for option in list_options()} | {"registry"}
     only_flags = {
         "config", "lockfile", "latest", "names_from", "exact", "is_json", "once", "dry_run", "sample", "repair",
-        "short", "writers", "output", "force", "version",
+        "short", "writers", "output", "force", "version", "follow", "shard", "processes", "feed",
     }  # fmt: skip
     for path, command in walk_commands():
         for option in command.params:
@@ -141,6 +141,7 @@ def test_http_routes() -> None:
     """Every path of http.md is a route, every kind of route and every fixed path stands there."""
     paths = read_table("http.md", "Routes")
     values = {"<name>": "@scope/name", "<version or tag>": "1.0.0", "<file>": "a.tgz", "<version>": "1.0.0"}
+    values |= {"<digits>": "ab", "<digest>": "ab" * 32}
     found: dict[str, routes.Route] = {}
     for path in paths:
         concrete = re.sub(r"<[a-z ]+>", lambda match: values[match[0]], path)

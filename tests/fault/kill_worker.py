@@ -24,7 +24,7 @@ from mirrorwitness.config.options import Limits
 from mirrorwitness.config.quantities import Count
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.select import parse_rule
-from mirrorwitness.run import jobs
+from mirrorwitness.run import jobs, mirroring
 from mirrorwitness.run.session import Wishes, now
 
 _LIMITS = Limits(requests_per_second=Count(0), retries=Count(1))
@@ -33,7 +33,7 @@ _LIMITS = Limits(requests_per_second=Count(0), retries=Count(1))
 async def work(kind: str, wishes: Wishes) -> int:
     """Do what the command does, and return its exit code."""
     if kind == "sync":
-        return int((await jobs.run_sync(wishes, SilentProgress())).exit_code())
+        return int((await mirroring.run_sync(wishes, SilentProgress())).exit_code())
     summary = await jobs.run_audit(wishes, SilentProgress(), sample=None, is_repair=kind == "repair")
     return int(summary.exit_code())
 
@@ -43,7 +43,7 @@ def run(wanted: dict[str, Any]) -> int:
     config = Config(storage=wanted["storage"], registries=(Registry(url=wanted["registry"]),), limits=_LIMITS)
     rules = tuple(parse_rule(name, origin="a trial") for name in wanted["names"])
     shifted = mock.Mock(side_effect=lambda: now() + timedelta(days=wanted["days_ahead"]))
-    mock.patch.object(jobs, "now", shifted).start()
+    mock.patch.object(mirroring, "now", shifted).start()
     return trio.run(work, wanted["kind"], Wishes(config=config, rules=rules))
 
 

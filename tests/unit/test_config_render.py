@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mirrorwitness.config import Config, Registry, list_options, load_config, render_config
-from mirrorwitness.config.options import Deny, Limits, Select, Serve, Settings
+from mirrorwitness.config.options import Deny, Feed, Limits, Select, Serve, Settings
 from mirrorwitness.mirror.select import make_rule
 
 if TYPE_CHECKING:
@@ -44,12 +44,13 @@ class TestRender:
             "registry[].": Registry,
             "select[].": Select,
             "deny[].": Deny,
+            "feed.": Feed,
             "limits.": Limits,
             "serve.": Serve,
         }
         fields = {prefix + field.name for prefix, table in tables.items() for field in msgspec.structs.fields(table)}
         keys = [option.key for option in list_options()]
-        assert sorted(keys) == sorted(fields - {"registry", "select", "deny", "limits", "serve"})
+        assert sorted(keys) == sorted(fields - {"registry", "select", "deny", "feed", "limits", "serve"})
 
     def test_it_reads_back_as_the_defaults(self, file: Path) -> None:
         """With no comment taken away, nothing is set."""

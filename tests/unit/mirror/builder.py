@@ -83,7 +83,7 @@ class Mirror:
     def upstream(self) -> Upstream:
         fetcher = DirectFetcher(*self.sims, *self.silent)
         options = RegistryOptions(tries=_QUICK, allowed_hosts=self.hosts)
-        return Upstream(tuple(Registry(base=sim.base, fetcher=fetcher, options=options) for sim in self.sims))
+        return Upstream(tuple(Registry(base=sim.base, fetcher=fetcher, options=options) for sim in self.sims), fetcher)
 
     async def terms(self, upstream: Upstream) -> PackageTerms:
         keys, _ = await refresh_keys(self._used, upstream, self.policy)

@@ -39,6 +39,7 @@ async def test_a_damaged_record_only_costs_work(body: bytes) -> None:
 async def test_a_note_is_replaced_and_removed() -> None:
     """P8: written by any worker, removed when the package completes."""
     catalogue = Catalogue(MemoryStorage())
+    note = Unfinished(name=NAME, reason="", kind="")
     for attempts in (1, 2, 3):
         note = Unfinished(name=NAME, reason="why", kind="k", attempts=attempts, first="1", last="3")
         await catalogue.write_unfinished(note)

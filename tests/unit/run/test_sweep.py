@@ -8,7 +8,7 @@ from mirrorwitness.config import Config, Registry
 from mirrorwitness.errors import ExitCode, StorageRefusedError
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.select import parse_rule
-from mirrorwitness.run import jobs
+from mirrorwitness.run import mirroring
 from mirrorwitness.run.session import Wishes
 from tests.fakes.storage import MemoryStorage
 
@@ -27,7 +27,7 @@ async def test_p8_each_sync_removes_what_killed_checks_left(registry: ThreadedRe
     wishes = Wishes(config=config, rules=(parse_rule("left", origin="a test"),))
     path = tmp_path / "mirror" / LEFTOVER
     for _ in range(2):
-        summary = await jobs.run_sync(wishes, SilentProgress())
+        summary = await mirroring.run_sync(wishes, SilentProgress())
         assert (summary.exit_code(), summary.alarms) == (ExitCode.COMPLETE, [])
         assert not (tmp_path / "mirror/state/probe").exists()
         path.parent.mkdir(parents=True)
@@ -38,6 +38,6 @@ async def test_a_sweep_that_is_refused_is_an_alarm_and_no_more() -> None:
     """Leftovers harm nobody, so they never keep a mirror from its work."""
     storage = MemoryStorage({LEFTOVER: b"x"})
     storage.fail_before("delete", LEFTOVER, StorageRefusedError("403 AccessDenied"))
-    (alarm,) = await jobs._sweep(storage)
+    (alarm,) = await mirroring._sweep_probes(storage)
     assert "state/probe/" in alarm
     assert "AccessDenied" in alarm

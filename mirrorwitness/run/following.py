@@ -1,0 +1,122 @@
+"""Follow the feed with one follower, for one shard.
+
+`run_follow` opens what `mirrorwitness.run.mirroring` opens, adds the feed and the shard's cursor, and records the run
+at its end. A signal stops it: what is in work is finished, the cursor is saved.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+from typing import TYPE_CHECKING
+
+import trio
+
+from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.fetch import Backoff
+from mirrorwitness.mirror.cursor import CursorStore
+from mirrorwitness.mirror.follower import Follower, FollowOptions
+from mirrorwitness.mirror.receipts import Receipts
+from mirrorwitness.mirror.sweep import Sweep
+from mirrorwitness.mirror.workload import Workload
+from mirrorwitness.npm.feed import Feed, FeedOptions
+from mirrorwitness.run.mirroring import open_mirroring, record_run
+from mirrorwitness.run.session import now
+from mirrorwitness.run.signals import run_until_signal
+
+if TYPE_CHECKING:
+    from mirrorwitness.mirror.outcome import RunSummary
+    from mirrorwitness.mirror.progress import Progress
+    from mirrorwitness.mirror.shards import Shard
+    from mirrorwitness.run.mirroring import Mirroring
+    from mirrorwitness.run.session import Wishes
+
+__all__ = ["run_follow"]
+
+
+async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_once: bool) -> RunSummary:
+    """Follow the configured feed for one shard.
+
+    Args:
+        wishes: what the operator asked for.
+        progress: told of every finished package.
+        shard: which packages are ours.
+        is_once: end when everything that the feed shows now is done; otherwise only on a signal.
+
+    Raises:
+        ConfigurationError: no feed is configured.
+        CursorLostError: another worker has the shard.
+        MirrorWitnessError: what ended the follower.
+    """
+    if wishes.config.feed.url is None:
+        raise ConfigurationError(
+            "no feed to follow: write url into [feed] of mirrorwitness.toml, or give --feed URL; the registry's"
+            " operator says where its replication feed is"
+        )
+    async with open_mirroring(wishes, progress) as mirroring:
+        follower, workload = _make_follower(mirroring, wishes.config.feed.url, shard)
+
+        async def work() -> None:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(workload.run)
+                await follower.run(is_once=is_once)
+                workload.close()
+
+        is_stopped = await run_until_signal(work, stop=follower.stop)
+        summary = mirroring.summary
+        summary.is_interrupted = is_stopped and is_once
+        # Failures that a later try of this run made good are none; what counts is what is noted now.
+        summary.counts["packages_unfinished"] = len(mirroring.attempts.notes)
+        await record_run(mirroring)
+    return summary
+
+
+def _make_follower(mirroring: Mirroring, url: str, shard: Shard) -> tuple[Follower, Workload]:
+    wishes = mirroring.wishes
+    settings, limits = wishes.config.feed, wishes.config.limits
+    authority = mirroring.upstream.authority
+    feed = Feed(
+        base=url,
+        fetcher=mirroring.upstream.fetcher,
+        gate=authority.gate,
+        options=FeedOptions(
+            token=wishes.feed_token, tries=Backoff(attempts=limits.retries + 1), max_pause=limits.retry_after_max
+        ),
+    )
+    receipts = Receipts()
+    workload = Workload(attempts=mirroring.attempts, receipts=receipts, workers=limits.packages)
+    wants = wishes.wants(mirroring.selection)
+    return (
+        Follower(
+            feed=feed,
+            store=CursorStore(storage=mirroring.storage, shard=shard, worker=_worker_name()),
+            shard=shard,
+            wants=wants,
+            workload=workload,
+            attempts=mirroring.attempts,
+            receipts=receipts,
+            sweep=Sweep(
+                feed=feed,
+                selection=mirroring.selection,
+                wants=wants,
+                shard=shard,
+                fingerprint_of=mirroring.packages.fingerprint,
+            ),
+            options=FollowOptions(
+                page_rows=settings.page_rows,
+                window=settings.window,
+                reread_every=settings.reread_every,
+                idle_least=settings.idle_least,
+                idle_most=settings.idle_most,
+                sweep_every=settings.sweep_every,
+                sweep_pace=settings.sweep_pace,
+            ),
+            now=now,
+        ),
+        workload,
+    )
+
+
+def _worker_name() -> str:
+    return f"{platform.node()[:64]}.{os.getpid()}.{secrets.token_hex(4)}"

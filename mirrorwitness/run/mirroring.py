@@ -1,0 +1,218 @@
+"""What every run that fills a mirror has in common: open everything, work, record the run.
+
+`run_sync` is one pass over the selected packages; `mirrorwitness.run.following` follows the feed. Both take what
+`open_mirroring` opened and end with `record_run`. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from mirrorwitness.errors import ExitCode, StorageError
+from mirrorwitness.fetch import make_user_agent
+from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.about import make_about
+from mirrorwitness.mirror.attempt import Attempts
+from mirrorwitness.mirror.catalogue import Catalogue, RunRecord
+from mirrorwitness.mirror.outcome import RunSummary
+from mirrorwitness.mirror.owed import OwedTerms
+from mirrorwitness.mirror.package import PackageSync
+from mirrorwitness.mirror.shards import WHOLE
+from mirrorwitness.mirror.sync import SyncRun
+from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
+from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
+from mirrorwitness.run.signals import run_until_signal
+from mirrorwitness.storage.probe import check_storage
+from mirrorwitness.storage.probe_sweep import sweep_leftovers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from datetime import datetime
+
+    from mirrorwitness.mirror.package import PackageTerms
+    from mirrorwitness.mirror.progress import Progress
+    from mirrorwitness.mirror.select import Selection
+    from mirrorwitness.mirror.shards import Shard
+    from mirrorwitness.run.session import Upstream, Wishes
+    from mirrorwitness.storage import Storage
+
+__all__ = ["STAMP", "Mirroring", "make_packages", "open_mirroring", "record_run", "run_sync"]
+
+STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Mirroring:
+    """What a run works with.
+
+    Attributes:
+        wishes: what the operator asked for.
+        selection: the packages and versions.
+        storage: the mirror.
+        upstream: the registries.
+        terms: what every package is judged by.
+        packages: brings one package up to date.
+        attempts: does so and keeps the notes; its summary is the run's.
+        before: the run before this one.
+        storage_check: what the short storage probe found, once.
+        started: when the run began.
+    """
+
+    wishes: Wishes
+    selection: Selection
+    storage: Storage
+    upstream: Upstream
+    terms: PackageTerms
+    packages: PackageSync
+    attempts: Attempts
+    before: RunRecord | None
+    storage_check: dict[str, str]
+    started: datetime
+
+    @property
+    def summary(self) -> RunSummary:
+        """What was done so far."""
+        return self.attempts.summary
+
+
+@asynccontextmanager
+async def open_mirroring(wishes: Wishes, progress: Progress) -> AsyncGenerator[Mirroring, None]:
+    """Open storage and registries, look at the storage once, and bring the signing keys up to date."""
+    started = now()
+    selection = wishes.selection()
+    async with open_mirror(wishes.config) as storage, open_upstream(wishes) as upstream:
+        catalogue = Catalogue(storage)
+        before = await catalogue.read_run()
+        storage_check = before.storage_check if before is not None else None
+        if storage_check is None:
+            storage_check = await _check_briefly(storage)
+        keys, alarms = await refresh_keys(storage, upstream, wishes.config.signatures)
+        alarms += await _sweep_probes(storage)
+        terms = wishes.terms(selection, keys)
+        packages = make_packages(wishes, storage, upstream, terms, progress)
+        feed = wishes.config.feed
+        attempts = Attempts(
+            storage=storage,
+            packages=packages,
+            catalogue=catalogue,
+            terms=OwedTerms(owed_for=feed.owed_for, confirm_after=feed.confirm_deletion),
+            summary=RunSummary(),
+            progress=progress,
+            now=now,
+        )
+        for alarm in [*wishes.skipped, *alarms]:
+            attempts.summary.alarm(alarm)
+        yield Mirroring(
+            wishes=wishes,
+            selection=selection,
+            storage=storage,
+            upstream=upstream,
+            terms=terms,
+            packages=packages,
+            attempts=attempts,
+            before=before,
+            storage_check=storage_check,
+            started=started,
+        )
+
+
+async def run_sync(wishes: Wishes, progress: Progress, *, shard: Shard = WHOLE) -> RunSummary:
+    """Bring the mirror up to date once, and record the run."""
+    names, left_out = wishes.packages(wishes.selection())
+    names = [name for name in names if shard.owns(name)]
+    progress.started(len(names))
+    async with open_mirroring(wishes, progress) as mirroring:
+        run = SyncRun(attempts=mirroring.attempts, workers=wishes.config.limits.packages)
+        for sentence in left_out:
+            run.summary.alarm(sentence)
+
+        async def work() -> None:
+            await run.run(names)
+
+        if await run_until_signal(work, stop=run.stop):
+            run.summary.is_interrupted = True
+        await record_run(mirroring)
+    return run.summary
+
+
+async def record_run(mirroring: Mirroring) -> None:
+    """Write down what the run did, and what the mirror is now.
+
+    Raises:
+        StorageError: it cannot be written, and the run itself had no such trouble.
+    """
+    summary, before = mirroring.summary, mirroring.before
+    code = summary.exit_code()
+    finished = now().strftime(STAMP)
+    record = RunRecord(
+        started=mirroring.started.strftime(STAMP),
+        finished=finished,
+        exit_code=int(code),
+        last_complete=finished if code is ExitCode.COMPLETE else None if before is None else before.last_complete,
+        counts=dict(summary.counts),
+        storage_check=mirroring.storage_check,
+    )
+    about = make_about(
+        software=make_user_agent(None),
+        sources=[source.base for source in mirroring.upstream.sources],
+        contact=mirroring.wishes.config.contact,
+        policy=mirroring.terms.policy,
+        keys=mirroring.terms.keys,
+        run=record,
+        selection=mirroring.selection,
+    )
+    try:
+        await Catalogue(mirroring.storage).write_run(record)
+        await mirroring.storage.put(layout.MIRROR_KEY, orjson.dumps(about), content_type="application/json")
+    except StorageError as error:
+        if summary.fatal is None:
+            raise
+        summary.alarm(f"the run could not be recorded: {error}")
+
+
+def make_packages(
+    wishes: Wishes, storage: Storage, upstream: Upstream, terms: PackageTerms, progress: Progress
+) -> PackageSync:
+    """Put together what brings single packages up to date."""
+    limits = wishes.config.limits
+    catalogue = Catalogue(storage)
+    tarballs = Tarballs(
+        storage=storage,
+        catalogue=catalogue,
+        sources=upstream.sources,
+        options=TarballOptions(
+            concurrency=limits.concurrency,
+            size_limit=limits.tarball_max,
+            memory=limits.spool_memory,
+            spool_directory=wishes.config.spool_directory,
+            authority_only=frozenset(wishes.homes),
+        ),
+        progress=progress,
+    )
+    return PackageSync(
+        storage=storage,
+        catalogue=catalogue,
+        authority=upstream.authority,
+        tarballs=tarballs,
+        terms=terms,
+        now=now,
+    )
+
+
+async def _check_briefly(storage: Storage) -> dict[str, str]:
+    """Ask a new storage once what it enforces, and record it; `store-check` explains each line."""
+    report = await check_storage(storage, short=True)
+    return {str(finding.capability): str(finding.outcome) for finding in report.findings}
+
+
+async def _sweep_probes(storage: Storage) -> list[str]:
+    """Remove what storage checks that were killed left here; return sentences for the operator."""
+    try:
+        await sweep_leftovers(storage, now=now())
+    except StorageError as error:
+        return [f"what a killed storage check left below state/probe/ could not be removed: {error}"]
+    return []
