@@ -7,7 +7,8 @@
 | ``/<name>/-/<file>`` | the tarball, whole or one range |
 | ``/-/package/<name>/dist-tags`` | the dist-tags |
 | ``/-/npm/v1/keys``, ``/-/npm/v1/attestations/<name>@<version>`` | as stored, 404 where there are none |
-| ``/-/about.json``, ``/-/about`` | what this mirror says of itself |
+| ``/-/about.json``, ``/-/about``, ``/-/about.json.note`` | what this mirror says of itself; the same, signed |
+| ``/-/summary/<digits>/<digest>`` | a node of the summary of all versions, which never changes |
 | ``/-/ping`` ``/-/whoami`` ``/-/healthz`` ``/-/readyz`` | ``{}``, 401, and `mirrorwitness.server.ops` |
 | everything else | 404 or 405 with a sentence that says what to use instead |
 
@@ -29,7 +30,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mirrorwitness.errors import ObjectMissingError, StorageUnavailableError
-from mirrorwitness.mirror.layout import KEYS_KEY, MIRROR_KEY, attestations_key, tarball_key
+from mirrorwitness.mirror.layout import KEYS_KEY, MIRROR_KEY, NOTE_KEY, attestations_key, node_key, tarball_key
 from mirrorwitness.npm.names import Version
 from mirrorwitness.server.asgi import App, check_method, format_error
 from mirrorwitness.server.byterange import ByteRange, WithoutRange, parse_range
@@ -48,6 +49,7 @@ from mirrorwitness.server.negotiate import (
 from mirrorwitness.server.ops import answer_health, answer_ready
 from mirrorwitness.server.origin import FORWARDED_HEADERS, find_base, parse_public_url
 from mirrorwitness.server.routes import (
+    AboutNoteRoute,
     AttestationsRoute,
     DistTagsRoute,
     Fixed,
@@ -55,6 +57,7 @@ from mirrorwitness.server.routes import (
     KeysRoute,
     NoRoute,
     PackumentRoute,
+    SummaryRoute,
     TarballRoute,
     VersionRoute,
     parse_path,
@@ -76,6 +79,8 @@ TARBALL_MAX_AGE_SECONDS: Final = 31_536_000
 """How long caches may keep a tarball: a year, the longest that HTTP knows. A version's bytes never change (P5)."""
 
 _JSON: Final = "application/json"
+_TEXT: Final = "text/plain; charset=utf-8"
+_FOR_EVER: Final = f"public, max-age={TARBALL_MAX_AGE_SECONDS}, immutable"
 _Headers: TypeAlias = "Mapping[str, str]"
 
 
@@ -149,7 +154,7 @@ class RegistryServer:
 
     async def _answer_document(self, route: Route, request: Request, exchange: Exchange) -> None:
         coding = choose_coding(request.headers.get("accept-encoding"))
-        content_type, vary = _JSON, self._vary[Form.DIST_TAGS]
+        content_type, vary, kept = _JSON, self._vary[Form.DIST_TAGS], self._cache_control
         match route:
             case PackumentRoute(name) | VersionRoute(name) | DistTagsRoute(name):
                 form = _choose_form(route, request)
@@ -160,11 +165,17 @@ class RegistryServer:
                 rendering = await self._copy_attestations(name, version, coding)
             case KeysRoute():
                 rendering = await self._documents.copy(KEYS_KEY, coding=coding)
+            case AboutNoteRoute():
+                content_type = _TEXT
+                rendering = await self._documents.copy(NOTE_KEY, coding=coding)
+            case SummaryRoute(digest):
+                content_type, kept = _TEXT, _FOR_EVER
+                rendering = await self._documents.copy(node_key(digest), coding=coding)
             case _:
                 rendering = await self._documents.copy(MIRROR_KEY, coding=coding)
         if rendering is None:
             raise RequestError(404, _describe_missing(route))
-        headers = {"content-type": content_type, "cache-control": self._cache_control, "vary": vary}
+        headers = {"content-type": content_type, "cache-control": kept, "vary": vary}
         await _respond_rendering(rendering, headers, request, exchange)
 
     async def _render(
@@ -296,7 +307,7 @@ def _tarball_headers(info: ObjectInfo) -> dict[str, str]:
     digest = hashlib.blake2b(f"{info.key}\n{info.size}\n{info.etag}".encode(), digest_size=16).hexdigest()
     return {
         "content-type": "application/octet-stream",
-        "cache-control": f"public, max-age={TARBALL_MAX_AGE_SECONDS}, immutable",
+        "cache-control": _FOR_EVER,
         "accept-ranges": "bytes",
         "etag": f'"{digest}"',
     }
@@ -305,14 +316,19 @@ def _tarball_headers(info: ObjectInfo) -> dict[str, str]:
 def _describe_missing(route: Route) -> str:
     match route:
         case PackumentRoute(name) | DistTagsRoute(name):
-            return f"this mirror does not have the package {name}"
+            reason = f"does not have the package {name}"
         case VersionRoute(name, wanted):
-            return f"this mirror has no version or dist-tag {wanted[:100]!a} of {name}"
+            reason = f"has no version or dist-tag {wanted[:100]!a} of {name}"
         case TarballRoute(name, file):
-            return f"this mirror has no file {file[:100]!a} of {name}"
+            reason = f"has no file {file[:100]!a} of {name}"
         case AttestationsRoute(name, version):
-            return f"this mirror has no attestations for {version[:100]!a} of {name}"
+            reason = f"has no attestations for {version[:100]!a} of {name}"
         case KeysRoute():
-            return "this mirror has no signing keys: the registry it copies has none, or nothing has been copied yet"
+            reason = "has no signing keys: the registry it copies has none, or nothing has been copied yet"
+        case AboutNoteRoute():
+            reason = "does not sign its description; /-/about.json has it"
+        case SummaryRoute(digest):
+            reason = f"has no node {digest} in its summary, or not any more; /-/about.json names the root"
         case _:
-            return "this mirror has not described itself yet: nothing has been copied"
+            reason = "has not described itself yet: nothing has been copied"
+    return f"this mirror {reason}"

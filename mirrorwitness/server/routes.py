@@ -7,6 +7,8 @@
     /-/npm/v1/keys                             KeysRoute
     /-/npm/v1/attestations/<name>@<version>    AttestationsRoute
     /-/about.json  /-/about                    AboutRoute
+    /-/about.json.note                         AboutNoteRoute
+    /-/summary/<digits>/<digest>               SummaryRoute
     /-/ping  /-/whoami  /-/healthz  /-/readyz  FixedRoute
     everything else                            NoRoute, with a sentence for people
 
@@ -26,6 +28,7 @@ This module is pure; it does not know what is stored.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_PATH_BYTES",
+    "AboutNoteRoute",
     "AboutRoute",
     "AttestationsRoute",
     "DistTagsRoute",
@@ -47,6 +51,7 @@ __all__ = [
     "NoRoute",
     "PackumentRoute",
     "Route",
+    "SummaryRoute",
     "TarballRoute",
     "VersionRoute",
     "parse_path",
@@ -114,6 +119,18 @@ class AboutRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class AboutNoteRoute:
+    """The same, signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRoute:
+    """One node of the summary of all versions; `digest` is 64 hex digits."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class FixedRoute:
     """A path without parameters."""
 
@@ -135,6 +152,8 @@ Route: TypeAlias = (
     | KeysRoute
     | AttestationsRoute
     | AboutRoute
+    | AboutNoteRoute
+    | SummaryRoute
     | FixedRoute
     | NoRoute
 )
@@ -144,7 +163,7 @@ _SEARCH: Final = "this read-only mirror has no search: search at the registry it
 _ACCOUNT: Final = "this read-only mirror has no accounts: log in, publish and change packages at the registry itself"
 _NOTHING: Final = (
     "this read-only mirror answers /<name>, /<name>/<version>, /<name>/-/<file>, /-/package/<name>/dist-tags, "
-    "/-/npm/v1/keys, /-/npm/v1/attestations/<name>@<version>, /-/ping and /-/about.json"
+    "/-/npm/v1/keys, /-/npm/v1/attestations/<name>@<version>, /-/ping, /-/about.json and /-/summary/<digits>/<digest>"
 )
 
 _EXACT: Final[dict[str, Route]] = {
@@ -154,6 +173,7 @@ _EXACT: Final[dict[str, Route]] = {
     "readyz": FixedRoute(Fixed.READY),
     "about": AboutRoute(),
     "about.json": AboutRoute(),
+    "about.json.note": AboutNoteRoute(),
     "npm/v1/keys": KeysRoute(),
 }
 _ABSENT: Final = (
@@ -167,6 +187,7 @@ _ABSENT: Final = (
     ("v1/login", _ACCOUNT),
 )
 _ATTESTATIONS: Final = "npm/v1/attestations/"
+_SUMMARY: Final = re.compile(r"summary/([0-9a-f]{2})/(\1[0-9a-f]{62})")
 _PACKAGE: Final = "package/"
 _DIST_TAGS: Final = "/dist-tags"
 
@@ -206,6 +227,8 @@ def _parse_special(rest: str) -> Route:
         return DistTagsRoute(route.name) if isinstance(route, PackumentRoute) else NoRoute(_NOTHING)
     if rest.startswith(_ATTESTATIONS):
         return _parse_attestations(rest.removeprefix(_ATTESTATIONS))
+    if node := _SUMMARY.fullmatch(rest):
+        return SummaryRoute(node[2])
     return NoRoute(next((reason for prefix, reason in _ABSENT if rest.startswith(prefix)), _NOTHING))
 
 

@@ -10,7 +10,7 @@ import brotli  # type: ignore[import-untyped]  # the project ships no annotation
 import pytest
 import zstandard
 
-from mirrorwitness.mirror.layout import KEYS_KEY, MIRROR_KEY, attestations_key
+from mirrorwitness.mirror.layout import KEYS_KEY, MIRROR_KEY, NOTE_KEY, attestations_key, node_key
 from mirrorwitness.npm.names import PackageName, Version
 from tests.unit.server.mirror_builder import make_client, make_document, make_manifest, store, store_package
 
@@ -214,6 +214,25 @@ async def test_keys_about_and_attestations_are_copied() -> None:
     }
     assert (await client.get("/-/npm/v1/attestations/@s/n@9.9.9")).status == 404
     assert (await client.get("/-/npm/v1/attestations/absent@1.0.0")).status == 404
+
+
+async def test_the_signed_description_and_nodes_of_the_summary_are_text_as_stored() -> None:
+    """To the byte, since both are checked by their bytes; a node is kept by caches for ever, the description is not."""
+    digest = "ab" * 32
+    stored = {"/-/about.json.note": NOTE_KEY, f"/-/summary/ab/{digest}": node_key(digest)}
+    client = make_client({})
+    for path, reason in zip(stored, ("does not sign", "no node"), strict=True):
+        answer = await client.get(path)
+        assert (answer.status, reason in answer.json()["error"]) == (404, True)
+    client = make_client({key: f"{key} — {'x' * 2000}\n".encode() for key in stored.values()})
+    kept = ("public, max-age=300", "public, max-age=31536000, immutable")
+    for (path, key), expected in zip(stored.items(), kept, strict=True):
+        for coding in ("identity", "gzip"):
+            answer = await client.get(path, accept_encoding=coding)
+            body = gzip.decompress(answer.body) if coding == "gzip" else answer.body
+            assert (answer.status, body) == (200, f"{key} — {'x' * 2000}\n".encode())
+            assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+            assert answer.headers["cache-control"] == expected
 
 
 async def test_fixed_answers() -> None:

@@ -7,6 +7,7 @@ import pytest
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.npm.names import PackageName
 from mirrorwitness.server.routes import (
+    AboutNoteRoute,
     AboutRoute,
     AttestationsRoute,
     DistTagsRoute,
@@ -16,6 +17,7 @@ from mirrorwitness.server.routes import (
     NoRoute,
     PackumentRoute,
     Route,
+    SummaryRoute,
     TarballRoute,
     VersionRoute,
     parse_path,
@@ -58,6 +60,8 @@ def test_all_forms_of_a_scoped_name_are_one_package(path: str) -> None:
         ("/-/npm/v1/attestations/%40s%2Fn%401.0.0", AttestationsRoute(SCOPED, "1.0.0")),
         ("/-/about.json", AboutRoute()),
         ("/-/about", AboutRoute()),
+        ("/-/about.json.note", AboutNoteRoute()),
+        (f"/-/summary/ab/{'ab' * 32}", SummaryRoute("ab" * 32)),
         ("/-/ping", FixedRoute(Fixed.PING)),
         ("/-/ping/", FixedRoute(Fixed.PING)),
         ("/%2d/ping", FixedRoute(Fixed.PING)),
@@ -164,3 +168,21 @@ def test_malformed_path_is_refused(path: str) -> None:
     """What is not a percent-encoded path is the client's error."""
     with pytest.raises(ConfigurationError):
         parse_path(path)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        f"ab/{'AB' * 32}",
+        f"AB/{'ab' * 32}",
+        f"ac/{'ab' * 32}",
+        f"ab/{'ab' * 31}",
+        f"ab/{'ab' * 33}",
+        "ab/..%2f..%2fstate",
+        f"{'ab' * 32}",
+        "",
+    ],
+)
+def test_a_node_is_asked_for_by_its_digest_only(rest: str) -> None:
+    """64 lower-case hex digits behind their first two; nothing else becomes part of a key."""
+    assert isinstance(parse_path(f"/-/summary/{rest}"), NoRoute)
