@@ -3,7 +3,8 @@
 Order, and why a kill between any two steps leaves no lie behind (P2):
 
 1. ask upstream for the packument, conditionally where nothing about our wishes changed;
-2. decide (`mirrorwitness.mirror.gate`), writing nothing;
+2. decide (`mirrorwitness.mirror.gate`), writing nothing; tarballs that come back into view are read again
+   (`mirrorwitness.mirror.reentry`);
 3. tombstones for what upstream withdrew and evidence for what disagrees: facts, true whatever comes next;
 4. tarballs, each verified before it is visible (P1);
 5. the full document, then the abbreviated one: both name stored tarballs only; before them, where our wishes changed,
@@ -36,6 +37,7 @@ from mirrorwitness.mirror.catalogue import HeldVersion, PackageRecord
 from mirrorwitness.mirror.gate import Decision, decide, visible
 from mirrorwitness.mirror.keep import carry_over
 from mirrorwitness.mirror.offloop import parse_off_loop, run_off_loop
+from mirrorwitness.mirror.reentry import find_rotten
 from mirrorwitness.mirror.select import choose
 from mirrorwitness.mirror.stale import check_not_stale
 from mirrorwitness.npm.abbreviated import render_abbreviated
@@ -105,6 +107,7 @@ class PackageResult:
         name: the package.
         status: how it ended.
         record: what is known of it now.
+        before: what was known before, where it was changed.
         blocks: versions that are not served by decision.
         withheld: versions whose bytes could not be had, with the reason.
         error: what kept the whole package from being brought up to date.
@@ -118,6 +121,7 @@ class PackageResult:
     name: PackageName
     status: Status = Status.UPDATED
     record: PackageRecord | None = None
+    before: PackageRecord | None = None
     blocks: Sequence[Block] = ()
     withheld: Mapping[Version, MirrorWitnessError] = field(default_factory=dict[Version, MirrorWitnessError])
     error: MirrorWitnessError | None = None
@@ -202,16 +206,13 @@ class PackageSync:
             return PackageResult(name, Status.UNCHANGED, record)
         packument = await parse_off_loop(answer.body, name)
         await check_not_stale(self._storage, packument, recorded=record.rev, is_forced=is_forced)
-        result = PackageResult(name, record=record)
+        result = PackageResult(name, record=record, before=record)
         wrong = replace_bytes | {version for version, item in record.versions.items() if item.damaged}
-        decision = decide(
-            packument,
-            choose(self._terms.selection, packument),
-            held=record.versions,
-            keys=self._terms.keys,
-            policy=self._terms.policy,
-            wrong=wrong,
-        )
+        decision = self._decide(packument, record, wrong)
+        rotten = await find_rotten(self._storage, name, decision)
+        if rotten:
+            wrong |= rotten
+            decision = self._decide(packument, record, wrong)
         await self._record_withdrawals(packument, record, result)
         evidence = await self._record_divergence(packument, decision, record)
         brought = await self._tarballs.bring(name, decision.missing, replace=wrong)
@@ -243,6 +244,16 @@ class PackageSync:
             )
         await self._catalogue.write_record(settled.record)
         return settled
+
+    def _decide(self, packument: Packument, record: PackageRecord, wrong: Collection[Version]) -> Decision:
+        return decide(
+            packument,
+            choose(self._terms.selection, packument),
+            held=record.versions,
+            keys=self._terms.keys,
+            policy=self._terms.policy,
+            wrong=wrong,
+        )
 
     async def _record_withdrawals(self, packument: Packument, record: PackageRecord, result: PackageResult) -> None:
         """Write a tombstone for each version that upstream no longer lists and we served (rows 1, 2 and 4)."""
