@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from mirrorwitness.cli.boundary import run_command, stop_with
 from mirrorwitness.cli.options import Options, common_options, json_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, format_bytes, print_facts, print_json, print_table
 from mirrorwitness.errors import ExitCode
+from mirrorwitness.mirror.coverage import Coverage
 from mirrorwitness.run.jobs import read_status
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def _document(found: MirrorStatus) -> dict[str, object]:
             "counts": dict(sorted(run.counts.items())),
             "storage_check": run.storage_check,
         },
+        "coverage": None if found.coverage is None else msgspec.to_builtins(found.coverage),
         "unfinished": [
             {
                 "name": note.name,
@@ -78,14 +81,10 @@ def _print(found: MirrorStatus) -> None:
     if run is None:
         print_facts([("storage", found.storage), ("last run", "none yet: `mirrorwitness sync --once` makes the first")])
     else:
-        counts = run.counts
-        packages = sum(counts.get(f"packages_{kind}", 0) for kind in ("unchanged", "updated"))
+        holds = found.coverage or Coverage()
         print_facts([
             ("storage", found.storage),
-            (
-                "holds",
-                f"{packages} packages, {counts.get('versions', 0)} versions, {format_bytes(counts.get('bytes', 0))}",
-            ),
+            ("holds", f"{holds.packages} packages, {holds.versions} versions, {format_bytes(holds.bytes)}"),
             ("last complete", run.last_complete or "never"),
             ("last run", f"{run.started} to {run.finished}, exit code {run.exit_code}"),
             ("unfinished", str(found.unfinished_total)),

@@ -27,6 +27,7 @@ from mirrorwitness.errors import (
     UpstreamNotFoundError,
 )
 from mirrorwitness.mirror.catalogue import Unfinished
+from mirrorwitness.mirror.coverage import Coverage, CoverageStore, measure
 from mirrorwitness.mirror.owed import Announced, OwedTerms, delay_after
 from mirrorwitness.mirror.package import PackageResult, Status
 from mirrorwitness.mirror.receipts import is_covered, is_shown
@@ -66,6 +67,7 @@ class Attempts:
 
     Attributes:
         notes: the notes of this worker's packages, as far as known.
+        change: what became more or less served, not yet added to the mirror's counters.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Attempts:
         self._silent = 0
         self.summary = summary
         self.notes: dict[PackageName, Unfinished] = {}
+        self.change = Coverage()
 
     def __repr__(self) -> str:
         return f"<Attempts {dict(self.summary.counts)}, {len(self.notes)} notes>"
@@ -105,6 +108,19 @@ class Attempts:
             page, after = await self._catalogue.unfinished_page(after=after)
             self.notes.update({PackageName(note.name): note for note in page if owns(note.name)})
 
+    async def save_change(self) -> None:
+        """Add what changed to the mirror's counters.
+
+        Raises:
+            StorageError: they could not be written; the next time may succeed.
+        """
+        change, self.change = self.change, Coverage()
+        try:
+            await CoverageStore(self._storage).add(change, now=self._now().strftime(STAMP))
+        except BaseException:
+            self.change = self.change.plus(change)
+            raise
+
     async def run(self, name: PackageName, announced: Announced) -> PackageRecord | None:
         """Bring one package up to date, or note why not.
 
@@ -116,6 +132,8 @@ class Attempts:
         """
         result = await self._try(name, announced)
         self.summary.add(result)
+        if result.error is None and result.status is not Status.UNCHANGED:
+            self.change = self.change.plus(measure(result.record)).plus(measure(result.before), times=-1)
         self._progress.package_finished(name, problem=result.problem())
         if isinstance(result.error, StorageRefusedError):
             self.summary.fatal = self.summary.fatal or result.error
@@ -169,7 +187,7 @@ class Attempts:
         gone = await withdraw_package(self._storage, self._catalogue, record, event="deleted", seen=seen)
         served = sum(item.served for item in record.versions.values())
         alarm = f"{name}: upstream deleted the package; {served} versions are no longer served, their bytes are kept"
-        return PackageResult(name, Status.UPDATED, gone, alarms=[alarm])
+        return PackageResult(name, Status.UPDATED, gone, record, alarms=[alarm])
 
     async def _note(self, result: PackageResult, announced: Announced) -> None:
         """Write, change or clear the package's note, so that the next worker knows."""

@@ -31,6 +31,7 @@ import trio
 
 from mirrorwitness.errors import IntegrityMismatchError, MirrorWitnessError, ObjectMissingError
 from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.coverage import Coverage, measure
 from mirrorwitness.mirror.offloop import PACKUMENT_LIMIT, parse_off_loop
 from mirrorwitness.mirror.tarballs import check_stored
 from mirrorwitness.npm.abbreviated import render_abbreviated
@@ -94,6 +95,11 @@ class Audit:
         policy: what a signature must be.
         concurrency: tarballs read at once.
         progress: told of every package and byte.
+
+    Attributes:
+        findings: what was wrong.
+        counts: what was checked.
+        coverage: what the records of the checked packages say is served.
     """
 
     storage: Storage
@@ -104,6 +110,7 @@ class Audit:
     progress: Progress
     findings: list[Finding] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    coverage: Coverage = field(default_factory=Coverage)
     _first: dict[str, Finding] = field(default_factory=dict[str, Finding])
 
     def __repr__(self) -> str:
@@ -129,6 +136,7 @@ class Audit:
 
     async def _check_all(self, name: PackageName, limiter: trio.CapacityLimiter) -> None:
         record = await self.catalogue.read_record(name)
+        self.coverage = self.coverage.plus(measure(record))
         packument = await self._check_documents(name, record)
         is_doubtful = name in self._first
         if packument is not None:

@@ -424,9 +424,10 @@ class Follower:
             point = (round(now), round(max(0.0, now - record.caught_up), 1))
             record = msgspec.structs.replace(record, history=(*record.history, point)[-HISTORY_KEPT:])
         self._cursor = record
-        if record == self._saved:
+        if record == self._saved and self._attempts.change.is_nothing:
             return
         try:
+            await self._attempts.save_change()
             await self._store.save(record, saved=self._now().strftime(_STAMP))
         except StorageUnavailableError as error:
             if is_last:

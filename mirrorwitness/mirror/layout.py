@@ -12,6 +12,7 @@
     state/run/last.json                   the last finished run
     state/summary/head.json               which node is the summary's root
     state/summary/replaced/<time>-<digest>  nodes that are not part of it any more
+    state/coverage.json                   how much the mirror serves
     state/cursor/<I>-of-<N>.json          where the follower of a shard stands
     state/tombstones/<name>/<version>/<event>.json  what upstream withdrew, and when we saw it
     evidence/<name>/<version>/<digest>.json  two documents that cannot both be true
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from mirrorwitness.npm.names import PackageName, Version
 
 __all__ = [
+    "COVERAGE_KEY",
     "CURSOR_PREFIX",
     "EVIDENCE_PREFIX",
     "KEYS_KEY",
@@ -85,6 +87,7 @@ NOTE_KEY: Final = "about/mirror.json.note"
 NODE_PREFIX: Final = "about/summary/"
 SUMMARY_HEAD_KEY: Final = "state/summary/head.json"
 REPLACED_PREFIX: Final = "state/summary/replaced/"
+COVERAGE_KEY: Final = "state/coverage.json"
 CURSOR_PREFIX: Final = "state/cursor/"
 LAST_RUN_KEY: Final = "state/run/last.json"
 PUBLIC_PREFIXES: Final = (PACKAGE_PREFIX, "about/")

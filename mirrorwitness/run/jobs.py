@@ -17,6 +17,7 @@ from mirrorwitness.errors import ExitCode, MirrorWitnessError
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.audit import Audit, Finding, FindingKind
 from mirrorwitness.mirror.catalogue import Catalogue, RunRecord, Unfinished
+from mirrorwitness.mirror.coverage import CoverageStore, measure
 from mirrorwitness.mirror.package import Status
 from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Sequence
 
+    from mirrorwitness.mirror.coverage import Coverage
     from mirrorwitness.mirror.plan import Plan
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.run.session import Upstream, Wishes
@@ -78,12 +80,14 @@ class MirrorStatus:
     Attributes:
         storage: its address.
         run: the last finished run, or None.
+        coverage: what is served; None where nothing was ever counted.
         unfinished: the first `UNFINISHED_SHOWN` notes.
         unfinished_total: how many there are.
     """
 
     storage: str
     run: RunRecord | None
+    coverage: Coverage | None
     unfinished: tuple[Unfinished, ...]
     unfinished_total: int
 
@@ -112,9 +116,13 @@ async def make_plan(wishes: Wishes, progress: Progress, *, ask_sizes: bool) -> P
 async def run_audit(wishes: Wishes, progress: Progress, *, sample: int | None, is_repair: bool) -> AuditSummary:
     """Re-read what is stored; repair it where asked to."""
     async with open_mirror(wishes.config) as storage:
+        counters = CoverageStore(storage)
+        counted_before = await counters.read()
         names = await _stored_names(Catalogue(storage), sample)
         progress.started(len(names))
         audit = await _audit(wishes, storage, names, progress)
+        if sample is None:
+            await counters.replace(audit.coverage, since=counted_before, now=_stamp())
         summary = AuditSummary(audit.counts, audit.findings, is_repair=is_repair)
         if is_repair and audit.findings:
             async with open_upstream(wishes) as upstream:
@@ -176,6 +184,8 @@ async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary:
                 summary.unrepaired[name] = left_out[0]
                 continue
             result = await packages.run(name, is_forced=True, replace_bytes=frozenset(versions))
+            change = measure(result.record).plus(measure(result.before), times=-1)
+            await CoverageStore(storage).add(change, now=_stamp())
             again = await _audit(wishes, storage, [name], SilentProgress())
         except MirrorWitnessError as error:
             summary.unrepaired[name] = str(error)
@@ -199,7 +209,8 @@ async def read_status(wishes: Wishes) -> MirrorStatus:
             total += len(notes)
             shown.extend(notes[: UNFINISHED_SHOWN - len(shown)])
         run = await catalogue.read_run()
-    return MirrorStatus(wishes.config.storage or "", run, tuple(shown), total)
+        coverage = await CoverageStore(storage).read()
+    return MirrorStatus(wishes.config.storage or "", run, coverage, tuple(shown), total)
 
 
 async def serve_mirror(wishes: Wishes, *, listen: str | None, ready: Callable[[str], None]) -> None:

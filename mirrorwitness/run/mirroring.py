@@ -166,6 +166,7 @@ async def record_run(mirroring: Mirroring) -> None:
         selection=mirroring.selection,
     )
     try:
+        await mirroring.attempts.save_change()
         await Catalogue(mirroring.storage).write_run(record)
         await mirroring.storage.put(layout.MIRROR_KEY, orjson.dumps(about), content_type="application/json")
     except StorageError as error:
