@@ -48,7 +48,8 @@ test-real: $(STAMP) ## Real S3 servers, npm clients, Verdaccio and nginx; instal
 	@scripts/real/install-clients
 	@$(BIN)/python -m pytest tests/real --run-real --timeout=900 -p no:randomly $(if $(K),-k "$(K)")
 
-bench: $(STAMP) ## Benchmarks beside peers; prints ratios (about 15 minutes)
+bench: $(STAMP) ## Benchmarks beside peers, installs them (about 15 minutes; B="mirror --rounds 1" for one)
+	@PYTHON=$(PYTHON) scripts/bench/install
 	@$(BIN)/python -m bench $(B)
 
 fuzz: $(STAMP) ## Property tests with a large budget
@@ -63,6 +64,7 @@ dist: $(STAMP) ## Source archive and wheel in dist/
 lock: ## Write the lock files anew (needs uv); no index addresses in them
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/run.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements/run.txt pyproject.toml requirements/dev.in -o requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/bench.in -o requirements/bench.txt
 
 clean: ## Remove what make built here
 	rm -rf $(VENV) .cache dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* demo-mirror

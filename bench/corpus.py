@@ -8,7 +8,8 @@ Rules:
 - A manifest is the ``package.json`` of its tarball with ``dist`` added, signed by a test key, so documents have real
   members and sizes.
 
-What is written below a directory: ``<name>/packument.json`` (and ``.gz``), ``<name>/-/<file>`` (links), ``keys.json``.
+What is written below a directory: ``<name>/packument.json`` (and ``.gz``), ``<name>/-/<file>`` (links), ``keys.json``;
+and for bandersnatch ``simple.json``, ``pypi/<name>/json``, ``packages/<name>/<file>`` (links to the same files).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tests.fakes.registry_build import Signer, integrity_of, shasum_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Corpus", "Tarball", "find_tarballs", "lay_out"]
+__all__ = ["Corpus", "Tarball", "find_tarballs", "lay_out", "lay_out_as_pypi"]
 
 CACHES: Final = (
     Path(__file__).resolve().parents[1] / ".cache/bench/npm/_cacache/content-v2",
@@ -120,6 +121,38 @@ def lay_out(root: Path, tarballs: list[Tarball], *, base: str, packages: int, ve
                 (root / file).symlink_to(tarball.path)
     (root / "keys.json").write_text(json.dumps({"keys": [signer.key()]}), encoding="utf-8")
     return Corpus(tuple(names), tuple(files), size, min(len(tarballs), len(files)))
+
+
+def lay_out_as_pypi(root: Path, corpus: Corpus, *, base: str) -> list[str]:
+    """Write the same files as PyPI has them, and return the projects' names.
+
+    A scope has no place in PyPI's names, so ``@bench/package-00004`` is ``bench-package-00004`` there.
+    """
+    releases: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for file in corpus.files:
+        name, _, last = file.partition("/-/")
+        project = name.removeprefix("@").replace("/", "-")
+        tarball = (root / file).resolve()
+        link = root / "packages" / project / last
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(tarball)
+        release = {
+            "filename": last,
+            "url": f"{base}/packages/{project}/{last}",
+            "size": tarball.stat().st_size,
+            "digests": {"sha256": hashlib.sha256(tarball.read_bytes()).hexdigest()},
+            "packagetype": "sdist",
+            "upload_time_iso_8601": "2024-01-01T00:00:00.000000Z",
+        }
+        releases.setdefault(project, {})[last.removesuffix(".tgz").rpartition("-")[2]] = [release]
+    for project, versions in releases.items():
+        document = {"info": {"name": project}, "last_serial": 1, "releases": versions}
+        (root / "pypi" / project).mkdir(parents=True, exist_ok=True)
+        (root / "pypi" / project / "json").write_text(json.dumps(document), encoding="utf-8")
+    projects = [{"name": project, "_last-serial": 1} for project in releases]
+    index = {"meta": {"api-version": "1.1", "_last-serial": 1}, "projects": projects}
+    (root / "simple.json").write_text(json.dumps(index), encoding="utf-8")
+    return list(releases)
 
 
 def _document(name: str, chosen: dict[str, Tarball], base: str, signer: Signer) -> bytes:

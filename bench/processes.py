@@ -1,11 +1,12 @@
 """Processes of a benchmark: servers on the last core, the measured one alone on the first, and what it used.
 
-Processor time and peak memory come from the kernel (`os.wait4`), so they hold whatever the process is written in, and
-its start-up counts.
+Processor time and peak memory come from the kernel (`bench.launch`), so they hold whatever the process is written in,
+and its start-up counts.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -21,9 +22,30 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["ROOT", "Usage", "free_port", "is_pinned", "nginx", "run_measured", "started", "wait_for_port"]
+__all__ = [
+    "MB",
+    "PEERS",
+    "ROOT",
+    "Usage",
+    "cpu_seconds",
+    "delayed",
+    "free_port",
+    "is_pinned",
+    "nginx",
+    "nginx_program",
+    "on_last_core",
+    "run_measured",
+    "started",
+    "wait_for_port",
+]
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+PEERS: Final = ROOT / ".cache/bench/peers/bin"
+"""Where ``scripts/bench/install`` puts rclone and bandersnatch."""
+
+MB: Final = 1_000_000
+REPORT_BYTES: Final = 4096
+CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 START_SECONDS: Final = 30.0
 TASKSET: Final = shutil.which("taskset")
 LAST_CORE: Final = (os.cpu_count() or 1) - 1
@@ -42,7 +64,8 @@ http {{
     listen 127.0.0.1:{port}; root {root};
     location = /-/npm/v1/keys {{ default_type application/json; try_files /keys.json =404; }}
     location / {{ try_files $uri $uri/packument.json =404; }}
-    location /simple/ {{ autoindex on; default_type application/vnd.pypi.simple.v1+json; }}
+    location = /simple {{ default_type application/vnd.pypi.simple.v1+json; try_files /simple.json =404; }}
+    location /pypi/ {{ default_type application/json; add_header X-PyPI-Last-Serial 1; }}
   }}
 }}
 """
@@ -56,15 +79,19 @@ class Usage:
         wall: seconds from start to end.
         cpu: seconds of processor time, user and system.
         rss: bytes of peak resident memory.
-        output: what it printed.
+        queued: seconds of `wall` in which its main thread waited for a core that others had.
         status: its exit status.
+        output: what it printed.
+        note: what else was seen of the run.
     """
 
     wall: float
     cpu: float
     rss: int
-    output: str
+    queued: float
     status: int
+    output: str = ""
+    note: str = ""
 
 
 def is_pinned() -> bool:
@@ -80,28 +107,49 @@ def run_measured(
     Raises:
         RuntimeError: it ended with another status than those accepted.
     """
-    pinned = [str(TASKSET), "-c", "0", *command] if is_pinned() else list(command)
-    settings = {**os.environ, **(environment or {})}
-    begin = time.perf_counter()
+    read, write = os.pipe()
+    launch = [sys.executable, "-I", "-S", str(ROOT / "bench/launch.py"), str(write), *command]
     process = subprocess.Popen(
-        pinned, cwd=ROOT, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [str(TASKSET), "-c", "0", *launch] if is_pinned() else launch,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        pass_fds=(write,),
     )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - begin
-    process.stdout.close()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in accept:
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}:\n{output[-2000:]}")
-    return Usage(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output, process.returncode)
+    os.close(write)
+    output, _ = process.communicate()
+    report = os.read(read, REPORT_BYTES)
+    os.close(read)
+    if not report:
+        raise RuntimeError(f"{command[0]} could not be started:\n{output[-2000:]}")
+    usage = Usage(**json.loads(report), output=output)
+    if usage.status not in accept:
+        raise RuntimeError(f"{command[0]} ended with {usage.status}:\n{output[-2000:]}")
+    return usage
 
 
 @contextmanager
-def started(command: Sequence[str], *, output: int | None = None) -> Iterator[subprocess.Popen[str]]:
+def on_last_core() -> Iterator[None]:
+    """Start what the block starts on the servers' core."""
+    before = os.sched_getaffinity(0)
+    if is_pinned():
+        os.sched_setaffinity(0, {LAST_CORE})  # children inherit it
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def started(
+    command: Sequence[str], *, output: int | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """Run a server beside the block, on the last core."""
     pinned = [str(TASKSET), "-c", str(LAST_CORE), *command] if is_pinned() else list(command)
-    process = subprocess.Popen(pinned, cwd=ROOT, stdout=output, text=True)
+    settings = {**os.environ, **(environment or {})}
+    process = subprocess.Popen(pinned, cwd=ROOT, stdout=output, text=True, env=settings)
     try:
         yield process
     finally:
@@ -116,28 +164,41 @@ def started(command: Sequence[str], *, output: int | None = None) -> Iterator[su
 
 
 @contextmanager
-def nginx(root: Path, scratch: Path, port: int) -> Iterator[Path]:
-    """Serve a directory as a registry; give the path of the access log."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+def nginx(root: Path, scratch: Path, port: int) -> Iterator[tuple[int, Path]]:
+    """Serve a directory as a registry; give the worker's process and the path of the access log."""
+    program = nginx_program()
     if program is None:
-        raise FileNotFoundError("nginx is not installed (apt-get install nginx-light)")
+        raise FileNotFoundError("nginx is not installed (scripts/bench/install tools)")
     scratch.mkdir(parents=True, exist_ok=True)
     # A master that runs as root gives its worker another user, who may not read npm's cache.
     user = "user root;" if os.getuid() == 0 else ""
     settings = scratch / "nginx.conf"
     settings.write_text(NGINX.format(dir=scratch, root=root, port=port, user=user), encoding="utf-8")
-    with started([program, "-c", str(settings), "-e", "stderr"]):
+    with started([program, "-c", str(settings), "-e", "stderr"]) as process:
         wait_for_port(port)
-        yield scratch / "access.log"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+        yield int(children[0]), scratch / "access.log"
+
+
+def nginx_program() -> str | None:
+    """Return the path of nginx."""
+    unpacked = ROOT / ".cache/real/nginx/usr/sbin"
+    return shutil.which("nginx") or shutil.which("nginx", path=f"/usr/sbin:{unpacked}")
 
 
 @contextmanager
-def delayed(target: int, port: int, *, milliseconds: int) -> Iterator[int]:
-    """Put a front before a server that holds every answer back for a while; give its port."""
+def delayed(target: int, port: int, *, milliseconds: int) -> Iterator[subprocess.Popen[str]]:
+    """Put a front before a server that holds every answer back for a while."""
     command = [sys.executable, "-m", "bench.delay", str(port), str(target), str(milliseconds)]
-    with started(command):
+    with started(command) as process:
         wait_for_port(port)
-        yield port
+        yield process
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return what a running process has used, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
 
 def free_port() -> int:

@@ -1,6 +1,6 @@
 """How many answers a second `mirrorwitness serve` gives, beside nginx with the same files and Verdaccio (F 7).
 
-    python -m bench.serve [--seconds 5] [--connections 32] [--verdaccio PATH]
+    python -m bench serve [--seconds 5] [--connections 32] [--verdaccio PATH]
 
 Every server is one process pinned to the last core, wrk to the first, in one run, so that the *ratios* hold on a busy
 machine; the rates hold on this one only. CPU time per answer (user and system, of the server) is steadier than the
@@ -22,11 +22,9 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +34,8 @@ from urllib.request import Request, urlopen
 
 import trio
 
+from bench.goals import format_goal
+from bench.processes import ROOT, cpu_seconds, free_port, nginx_program, started, wait_for_port
 from mirrorwitness.mirror.layout import STORED_BASE, packument_key, tarball_key, tarball_url
 from mirrorwitness.npm.names import PackageName
 from mirrorwitness.run.serve import serve
@@ -43,14 +43,12 @@ from mirrorwitness.server import ServeOptions, make_app
 from mirrorwitness.storage.address import open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["main"]
 
 LARGE_VERSIONS: Final = 640
 TARBALL_BYTES: Final = 20_480
-START_SECONDS: Final = 30.0
-CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 Case = tuple[str, str, str]
 CASES: Final[tuple[Case, ...]] = (
@@ -59,6 +57,10 @@ CASES: Final[tuple[Case, ...]] = (
     ("packument 0.5 KB", "/small", ""),
     ("tarball 20 KB", "/small/-/small-1.0.0.tgz", ""),
 )
+
+GOALS: Final = {"packument 300 KB": 15.0, "packument 300 KB, gzip": None, "packument 0.5 KB": 1.0, "tarball 20 KB": 1.0}
+NODE_PLACES: Final = (ROOT / ".cache/bench/bin", ROOT / ".cache/real/bin")
+"""Where a Node is linked when the machine has none (scripts/real/node.sh)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +72,25 @@ class Result:
     p99: str
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Run the benchmark and print a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m bench serve", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=int, default=5, help="seconds for each case")
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--verdaccio", default=shutil.which("verdaccio"), help="Verdaccio's program")
+    parser.add_argument("--verdaccio", default=_find_verdaccio(), help="Verdaccio's program")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.worker:
         trio.run(_work, options.worker)
-        return
+        return 0
     if not shutil.which("wrk"):
         print("skipped: wrk is not installed (apt-get install wrk)")
-        return
+        return 0
     with tempfile.TemporaryDirectory(prefix="mirrorwitness-bench-") as scratch:
         results = _run_all(Path(scratch), options)
     _print_table(results)
+    _print_goals(results)
+    return 0
 
 
 def _run_all(scratch: Path, options: argparse.Namespace) -> dict[str, dict[str, Result]]:
@@ -96,7 +100,7 @@ def _run_all(scratch: Path, options: argparse.Namespace) -> dict[str, dict[str, 
     results: dict[str, dict[str, Result]] = {}
     with _ours(scratch / "mirror") as (process, port):
         results["mirrorwitness"] = measure(process.pid, port)
-    nginx = shutil.which("nginx")
+    nginx = nginx_program()
     if nginx:
         with _nginx(nginx, scratch / "static", documents) as (pid, port):
             results["nginx static"] = measure(pid, port)
@@ -155,28 +159,15 @@ async def _work(root: str) -> None:
 
 
 @contextmanager
-def _started(command: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
-    pinned = ["taskset", "-c", str((os.cpu_count() or 1) - 1), *command] if shutil.which("taskset") else command
-    process = subprocess.Popen(pinned, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(START_SECONDS)
-        if process.stdout:
-            process.stdout.close()
-
-
-@contextmanager
 def _ours(root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    with _started([sys.executable, "-m", "bench.serve", "--worker", str(root)]) as process:
+    with started([sys.executable, "-m", "bench", "serve", "--worker", str(root)], output=subprocess.PIPE) as process:
         assert process.stdout
         yield process, int(process.stdout.readline())
 
 
 @contextmanager
 def _nginx(program: str, root: Path, documents: Mapping[str, Mapping[str, bytes]]) -> Iterator[tuple[int, int]]:
-    port = _free_port()
+    port = free_port()
     for name, files in documents.items():
         (root / name / "-").mkdir(parents=True)
         for file, body in files.items():
@@ -193,8 +184,8 @@ http {{ access_log off; sendfile on; keepalive_requests 1000000; default_type ap
 """,
         encoding="utf-8",
     )
-    with _started([program, "-c", str(root / "nginx.conf"), "-e", "stderr"]) as process:
-        _wait_port(port)
+    with started([program, "-c", str(root / "nginx.conf"), "-e", "stderr"]) as process:
+        wait_for_port(port)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
         yield int(children[0]), port
 
@@ -203,7 +194,7 @@ http {{ access_log off; sendfile on; keepalive_requests 1000000; default_type ap
 def _verdaccio(
     program: str, root: Path, documents: Mapping[str, Mapping[str, bytes]]
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    port = _free_port()
+    port = free_port()
     for name, files in documents.items():
         (root / "storage" / name).mkdir(parents=True)
         for file, body in files.items():
@@ -218,8 +209,9 @@ def _verdaccio(
     }
     (root / "config.yaml").write_text(json.dumps(settings), encoding="utf-8")
     command = [program, "--config", str(root / "config.yaml"), "--listen", f"127.0.0.1:{port}"]
-    with _started(command, NODE_ENV="production") as process:
-        _wait_port(port)
+    path = os.pathsep.join([*(str(place) for place in NODE_PLACES), os.environ["PATH"]])
+    with started(command, environment={"NODE_ENV": "production", "PATH": path}) as process:
+        wait_for_port(port)
         yield process, port
 
 
@@ -240,11 +232,11 @@ def _measure(pid: int, port: int, *, seconds: int, connections: int) -> dict[str
         with urlopen(Request(url, headers={"accept-encoding": coding or "identity"})) as answer:
             assert answer.status == 200
             answer.read()
-        before, load = _cpu_seconds(pid), ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+        before, load = cpu_seconds(pid), ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
         header = ["-H", f"accept-encoding: {coding}"] if coding else []
         pinned = ["taskset", "-c", "0"] if shutil.which("taskset") else []
         told = subprocess.run([*pinned, *load, *header, url], check=True, capture_output=True, text=True).stdout
-        used = _cpu_seconds(pid) - before
+        used = cpu_seconds(pid) - before
         assert "Non-2xx" not in told, told
         count = int(_find(r"(\d+) requests in", told))
         results[name] = Result(
@@ -265,39 +257,25 @@ def _print_table(results: Mapping[str, Mapping[str, Result]]) -> None:
     print("ratios: how many times more answers a second mirrorwitness gives, and how many times less CPU each takes it")
 
 
+def _print_goals(results: Mapping[str, Mapping[str, Result]]) -> None:
+    if "Verdaccio" not in results:
+        return
+    for name, _, _ in CASES:
+        ratio = results["mirrorwitness"][name].rate / results["Verdaccio"][name].rate
+        print(format_goal(f"answers/s, ours / Verdaccio, {name}", ratio, GOALS.get(name), at_least=True))
+
+
+def _find_verdaccio() -> str | None:
+    installed = ROOT / ".cache/real/clients/node_modules/.bin/verdaccio"
+    return str(installed) if installed.exists() else shutil.which("verdaccio")
+
+
 def _find(pattern: str, text: str) -> str:
     found = re.search(pattern, text)
     assert found, text
     return found.group(1)
 
 
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
-
-
 def _nginx_user() -> str:
     # A master that runs as root gives its worker another user, who may not read the scratch directory.
     return "user root;" if os.getuid() == 0 else ""
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _wait_port(port: int) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
-
-
-if __name__ == "__main__":
-    main()
