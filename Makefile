@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 # Extra arguments: `make test T=tests/unit/mirror K=lockfile`
 T ?= tests
 K ?=
+F ?= tests/property
+N ?= 5000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format docs test-real bench fuzz mutate dist lock clean
@@ -52,14 +54,19 @@ bench: $(STAMP) ## Benchmarks beside peers, installs them (about 15 minutes; B="
 	@PYTHON=$(PYTHON) scripts/bench/install
 	@$(BIN)/python -m bench $(B)
 
-fuzz: $(STAMP) ## Property tests with a large budget
-	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/property --timeout=1800
+fuzz: $(STAMP) ## Property tests with a large budget (F=FILE for one, N=examples)
+	@HYPOTHESIS_PROFILE=nightly FUZZ_EXAMPLES=$(N) $(BIN)/python -m pytest $(F) -n 2 --dist worksteal --timeout=3600
 
-mutate: $(STAMP) ## Mutation score of the pure modules
-	@$(BIN)/mutmut run && $(BIN)/mutmut results
+mutate: $(STAMP) ## Mutation score of the critical pure modules, or of M="npm/integrity mirror/gate"
+	@$(BIN)/python scripts/mutate.py $(M)
 
-dist: $(STAMP) ## Source archive and wheel in dist/
+dist: $(STAMP) ## Source archive and wheel in dist/, tried in an empty environment
+	@rm -rf dist
 	@$(BIN)/python -m hatchling build
+	@$(PYTHON) -m venv --clear .cache/dist
+	@.cache/dist/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/run.txt
+	@.cache/dist/bin/python -m pip --disable-pip-version-check --quiet install --no-deps dist/*.whl
+	@cd .cache/dist && bin/mirrorwitness --version && bin/mirrorwitness --help
 
 lock: ## Write the lock files anew (needs uv); no index addresses in them
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/run.txt

@@ -1,6 +1,7 @@
 """What holds for every test: loopback only, no settings of the person who runs them, Hypothesis profiles.
 
-Profiles: ``dev`` (default), ``ci`` (the environment's CI is set), ``nightly`` (``make fuzz``).
+Profiles: ``dev`` (default), ``ci`` (the environment's CI is set), ``nightly`` (``make fuzz``), ``mutate``
+(``make mutate``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,20 @@ if TYPE_CHECKING:
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("dev", max_examples=60, deadline=None, suppress_health_check=_SLOW)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=_SLOW)
-settings.register_profile("nightly", max_examples=5000, deadline=None, suppress_health_check=_SLOW)
+settings.register_profile(
+    "nightly",
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES") or 5000),
+    deadline=None,
+    suppress_health_check=_SLOW,
+)
+settings.register_profile(
+    "mutate",  # the same examples for every mutant, in a process that runs each test many times over
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[*_SLOW, HealthCheck.differing_executors],
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 for _name in list(os.environ):  # the settings of the person who runs the tests are not the tests'

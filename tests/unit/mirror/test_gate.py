@@ -68,8 +68,18 @@ def test_what_passes_is_wanted_with_all_that_is_needed_to_fetch_it() -> None:
     first, second = decision.wanted
     assert (first.version, first.file, first.held, first.size_hint) == (V1, "left-pad-1.0.0.tgz", hold(b"1"), 5)
     assert (second.version, second.expectation.strength, second.held) == (V2, "weak", None)
+    assert [(item.integrity, item.shasum) for item in (first, second)] == [(sri(b"1"), None), (None, sha1(b"2"))]
     assert second.url == "https://registry.example/left-pad/-/left-pad-2.0.0.tgz"
     assert (decision.missing, decision.kept, decision.blocks) == ((second,), (), ())
+
+
+def test_p5_a_stored_tarball_keeps_its_name() -> None:
+    """Upstream moves it: the file that is stored counts, also where another version would now have that name."""
+    packument = make_packument(v1={"integrity": sri(b"1")}, v2={"integrity": sri(b"2")})
+    held = {V1: HeldVersion(file="left-pad-2.0.0.tgz", size=1, sri=sri(b"1"), integrity=sri(b"1"))}
+    first, second = judge(packument, held=held).wanted
+    assert first.file == "left-pad-2.0.0.tgz"
+    assert second.file != first.file
 
 
 def test_p2_visible_is_what_is_stored_and_what_is_kept() -> None:
@@ -109,13 +119,16 @@ def test_row_05_a_lockfile_that_pins_other_bytes_keeps_what_is_served() -> None:
 def test_row_23_a_version_that_contradicts_itself_is_malformed() -> None:
     """It wins over every other reason."""
     packument = make_packument(v1={"version": "6.6.6", "signatures": [{"keyid": "x", "sig": "AAAA"}]})
-    assert kinds(judge(packument, policy=SignaturePolicy.REQUIRE)) == [("1.0.0", BlockKind.MALFORMED)]
+    (block,) = judge(packument, policy=SignaturePolicy.REQUIRE).blocks
+    assert (block.subject, block.kind) == ("1.0.0", BlockKind.MALFORMED)
+    assert "6.6.6" in block.reason
 
 
 @pytest.mark.parametrize("dist", [{}, {"integrity": "md5-1B2M2Y8AsgTpgAmY7PhCfg=="}, {"shasum": "xyz"}])
 def test_row_10_nothing_to_check_against(dist: dict[str, str]) -> None:
     """No digest, none that counts, none that can be read."""
-    assert kinds(judge(make_packument(v1=dist))) == [("1.0.0", BlockKind.NO_DIGEST)]
+    reason = "upstream gives neither integrity nor shasum to check the bytes against"
+    assert judge(make_packument(v1=dict(dist))).blocks == (Block("1.0.0", BlockKind.NO_DIGEST, reason),)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +149,23 @@ def test_row_10_nothing_to_check_against(dist: dict[str, str]) -> None:
         ({}, hold(b"1", integrity=None), "upstream now promises shasum None, the bytes stored first have"),
         ({}, hold(b"1", integrity=None, shasum=None), None),
         ({"integrity": sri(b"1")}, hold(b"1", integrity=None), None),
+        (
+            {"integrity": sri(b"2")},
+            hold(b"1", integrity=None),
+            f"upstream now promises {sri(b'2')}, the bytes stored first are",
+        ),
+        ({"integrity": f"{sri(b'2')} {sri(b'1')}"}, hold(b"1", integrity=f"{sri(b'2')} {sri(b'1')}"), None),
+        ({"integrity": sri(b"1")}, hold(b"1", integrity=f"{sri(b'2')} {sri(b'1')}"), None),
+        (
+            {"integrity": sri(b"2")},
+            hold(b"1", integrity=f"{sri(b'2')} {sri(b'1')}"),
+            f"upstream now promises {sri(b'2')}, the bytes stored first are",
+        ),
+        (
+            {"integrity": f"{sri(b'2')} {sri(b'1', 'sha1')}"},
+            hold(b"1", integrity=sri(b"1", "sha1")),
+            f"upstream now promises {sri(b'2')} {sri(b'1', 'sha1')}, the bytes stored first are",
+        ),
     ],
 )
 def test_row_05_a_promise_that_contradicts_the_bytes_we_hold(
@@ -209,6 +239,12 @@ class TestSignatures:
             packument = make_packument(v1=self.dist(), time={"1.0.0": published})
             decision = judge(packument, keys=self.keys("2020-01-01T00:00:00Z"))
             assert [block.subject for block in decision.blocks] == blocks
+
+    def test_with_the_policy_off_no_signature_is_looked_at(self) -> None:
+        """What is recorded then never says that something was verified, or that it was bad."""
+        for policy, outcome in ((SignaturePolicy.OFF, "unsigned"), (SignaturePolicy.VERIFY, "verified")):
+            (item,) = judge(make_packument(v1=self.dist()), keys=self.keys(), policy=policy).wanted
+            assert item.signature == outcome
 
     @pytest.mark.parametrize(
         ("changes", "keys", "policy", "block"),

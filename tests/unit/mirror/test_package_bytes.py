@@ -112,6 +112,19 @@ class TestBytes:
         assert (await mirror.sync()).exit_code() is ExitCode.DIVERGENCE
         assert mirror.served("left-pad") == ["1.0.0"]
 
+    async def test_row_11_the_same_promise_of_two_digests_is_no_equivocation_later(self) -> None:
+        """A document that changed elsewhere still promises what the stored bytes were checked against."""
+        sim = RegistrySimulator()
+        body = sim.publish("left-pad", "1.0.0")
+        promise = f"{sri(b'x')} {sri(body)}"
+        sim.edit_packument("left-pad")["versions"]["1.0.0"]["dist"]["integrity"] = promise
+        mirror = make_mirror(sim, rules=["left-pad"])
+        await mirror.sync_well()
+        sim.set_tag("left-pad", "next", "1.0.0")
+        await mirror.sync_well()
+        assert mirror.document("left-pad")["dist-tags"] == {"latest": "1.0.0", "next": "1.0.0"}
+        assert mirror.evidence() == []
+
 
 class TestSignatures:
     @pytest.mark.parametrize(

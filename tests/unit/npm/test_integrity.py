@@ -76,6 +76,12 @@ def test_what_is_no_hash_is_left_away(text: str) -> None:
     assert parse_integrity(text) == Integrity(())
 
 
+def test_the_longest_string_is_still_read() -> None:
+    """The bound is on what is longer."""
+    padded = SHA256 + " " * (MAX_INTEGRITY_LENGTH - len(SHA256))
+    assert parse_integrity(padded) == parse_integrity(SHA256) != Integrity(())
+
+
 def test_unknown_algorithms_are_kept_but_never_strongest() -> None:
     """A future algorithm neither disturbs nor decides."""
     parsed = parse_integrity(f"sha3-AAAA {sri('sha384')}")
@@ -121,6 +127,14 @@ def test_row_08_bytes_that_differ_are_named_with_both_digests() -> None:
     with pytest.raises(IntegrityMismatchError) as caught:
         verify(make_expectation(sri("sha512"), None), DATA, b"!")
     assert str(caught.value) == f"expected {sri('sha512')}, found {sri('sha512', DATA + b'!')} (23 bytes)"
+
+
+def test_row_11_every_digest_that_would_have_matched_is_named() -> None:
+    """Several digests of the deciding algorithm: all are in the message, in a fixed order."""
+    with pytest.raises(IntegrityMismatchError) as caught:
+        verify(make_expectation(f"{sri('sha512', b'x')} {sri('sha512', b'y')}", None), DATA)
+    first, second = sorted([sri("sha512", b"x"), sri("sha512", b"y")])
+    assert str(caught.value) == f"expected {first} or {second}, found {sri('sha512')} (22 bytes)"
 
 
 def test_row_11_any_digest_of_the_strongest_algorithm_may_match() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -275,3 +276,48 @@ def test_an_empty_keys_document_has_no_keys() -> None:
 def test_times_are_read_strictly(text: str, expected: datetime | None) -> None:
     """Only full times with a zone; anything else is no time."""
     assert parse_time(text) == expected
+
+
+def test_a_name_that_is_no_text_is_judged_and_not_an_error() -> None:
+    """Lone surrogates are what JSON can hold: the signature is bad, and nothing falls over (row 25)."""
+    assert judge([("ours", GOOD)], make_key(), name="a\ud800") is SignatureOutcome.BAD
+
+
+def test_a_signature_over_no_integrity_is_over_the_empty_one() -> None:
+    """What is signed where the manifest has none: name, version, and nothing behind the colon."""
+    assert judge([("ours", sign("a@1.0.0:"))], make_key(), integrity=None) is SignatureOutcome.VERIFIED
+    assert judge([("ours", sign("a@1.0.0:None"))], make_key(), integrity=None) is SignatureOutcome.BAD
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/St_Johns"])
+def test_times_do_not_depend_on_the_machines_zone(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stored keys document is the same wherever it was written, and so is an expiry."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        moment = parse_time("2025-01-29T00:00:00.000Z")
+        assert moment is not None
+        assert (moment, moment.utcoffset()) == (EXPIRY, timedelta(0))
+        ours = EXPIRY.astimezone(timezone(timedelta(hours=-5)))
+        assert b'"expires": "2025-01-29T00:00:00.000Z"' in format_keys(KeyRing((make_key(expires=ours),)))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_largest_keys_document_is_still_read() -> None:
+    """The bound is on what is longer; the message of what is not a list, or not a time, shows what was found."""
+    body = b'{"keys": []}'
+    assert parse_keys(body + b" " * (MAX_KEYS_BYTES - len(body))) == KeyRing()
+    with pytest.raises(UpstreamProtocolError, match=r"^keys document has no list of keys$"):
+        parse_keys(b'{"keys": {}}')
+    entry = {"keyid": "k", "keytype": "t", "scheme": "s", "key": "x", "expires": "soon"}
+    with pytest.raises(UpstreamProtocolError, match=r"^keys document: expires of 'k' is not a time: 'soon'$"):
+        parse_keys(json.dumps({"keys": [entry]}).encode())
+    with pytest.raises(UpstreamProtocolError, match=r"^keys document: an entry's scheme is not text: 5$"):
+        parse_keys(json.dumps({"keys": [entry | {"scheme": 5}]}).encode())
+
+
+def test_the_stored_keys_document_is_for_people_too() -> None:
+    """Indented, with a newline at its end: whoever compares two mirrors' keys reads it."""
+    assert format_keys(KeyRing((make_key(),))).startswith(b'{\n  "keys": [\n    {\n      "expires": null,\n')
