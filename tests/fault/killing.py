@@ -106,7 +106,9 @@ class Killer:
         )
         self.process.stdin.write(json.dumps(asdict(job)) + "\n")
         self.process.stdin.flush()
-        status = int(self.process.stdout.readline())
+        line = self.process.stdout.readline()
+        assert line, "the forking process died; its error is above"
+        status = int(line)
         return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
 
 

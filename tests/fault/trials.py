@@ -42,7 +42,7 @@ def kill_first_runs(
             objects = place.read()
             check_invariants(objects, published=history.published)
             assert public_part(objects) == public_part(expected)
-            assert objects.keys() == expected.keys()
+            assert _kept_keys(objects) == _kept_keys(expected)
 
 
 def kill_updates(
@@ -71,7 +71,7 @@ def kill_updates(
             objects, expected = place.read(), twin.read()
             check_invariants(objects, published=history.published)
             assert public_part(objects) == public_part(expected)
-            assert objects.keys() == expected.keys()
+            assert _kept_keys(objects) == _kept_keys(expected)
 
 
 def kill_repairs(places: Places, registry: ThreadedRegistry, chance: random.Random, *, trials: int, kills: int) -> None:
@@ -99,6 +99,11 @@ def kill_repairs(places: Places, registry: ThreadedRegistry, chance: random.Rand
             assert killer.finish("sync", place) == 0
             assert public_part(place.read()) == public_part(sound)
             assert killer.finish("audit", place) == 0
+
+
+def _kept_keys(objects: Mapping[str, bytes]) -> list[str]:
+    """Return all keys but those of the summary's nodes: what a dead run left of these has a sweep of its own."""
+    return sorted(key for key in objects if not key.startswith(("about/summary/", "state/summary/")))
 
 
 def _damage(place: Place, sound: Mapping[str, bytes], chance: random.Random) -> dict[str, bytes | None]:
