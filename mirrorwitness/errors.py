@@ -1,6 +1,7 @@
 """The errors that mirrorwitness raises, as one tree ordered by who is at fault.
 
     MirrorWitnessError
+    ├── BudgetExhaustedError          nobody: our own budget of requests is used up, so nobody is asked
     ├── ConfigurationError            the operator: a flag, a file, a setting
     │   ├── LockfileError             a lockfile that cannot be read
     │   └── SelectionError            a selection that contradicts itself or cannot be resolved
@@ -36,6 +37,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 __all__ = [
+    "BudgetExhaustedError",
     "ConfigurationError",
     "CursorLostError",
     "EquivocationError",
@@ -82,6 +84,10 @@ class ExitCode(IntEnum):
 
 class MirrorWitnessError(Exception):
     """Root of every error that mirrorwitness raises on purpose."""
+
+
+class BudgetExhaustedError(MirrorWitnessError):
+    """The month's budget of requests is used up: nothing further is asked until it renews. Never tried again."""
 
 
 class ConfigurationError(MirrorWitnessError):
@@ -177,6 +183,7 @@ class EquivocationError(SecurityError):
 
 
 _EXIT_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
+    (BudgetExhaustedError, ExitCode.PARTIAL),
     (ConfigurationError, ExitCode.USAGE),
     (SecurityError, ExitCode.DIVERGENCE),
     (UpstreamError, ExitCode.UPSTREAM),

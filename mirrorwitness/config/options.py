@@ -135,9 +135,21 @@ class Limits(_Table, frozen=True):
     concurrency: Annotated[Count, Meta(description="Tarballs in flight at once, over all packages.")] = Count(64)
     packages: Annotated[Count, Meta(description="Packages worked on at once.")] = Count(32)
     connections: Annotated[Count, Meta(description="Connections to one host.")] = Count(64)
-    requests_per_second: Annotated[Count, Meta(description="Requests to one host in a second; 0 sets no limit.")] = (
-        Count(100)
-    )
+    requests_per_second: Annotated[
+        Count,
+        Meta(
+            description="Requests to one host in a second, divided among the N of --processes N and --shard I/N; 0 sets"
+            " no limit."
+        ),
+    ] = Count(100)
+    requests_per_month: Annotated[
+        Count,
+        Meta(
+            description="Requests to the registry and its feed in a calendar month (UTC), of all runs, shards and "
+            "processes over this storage together; 0 keeps no budget. The public registry's terms call 5,000,000 "
+            "unreasonable under any circumstances."
+        ),
+    ] = Count(4_500_000)
     retries: Annotated[Count, Meta(description="How often a failed request is tried again.")] = Count(5)
     connect_timeout: Annotated[Seconds, Meta(description="Name resolution, TCP and TLS together. Seconds.")] = Seconds(
         15
@@ -239,6 +251,14 @@ class Settings(_Table, frozen=True):
             description="Address under which clients know this mirror. Without it, tarball addresses follow each "
             "request.",
             examples=["https://npm.example.org"],
+        ),
+    ] = None
+    mirror_key: Annotated[
+        str | None,
+        Meta(
+            description="File with the private key that signs what this mirror says of itself; `mirrorwitness keygen` "
+            "makes one. Relative to this file.",
+            examples=["mirror.key"],
         ),
     ] = None
     signatures: Annotated[

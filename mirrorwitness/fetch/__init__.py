@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mirrorwitness.fetch.client import Fetcher, FetchOptions, Response, make_user_agent, open_fetcher
 from mirrorwitness.fetch.deadline import Patience
-from mirrorwitness.fetch.gate import HostGate, HostStatistics
+from mirrorwitness.fetch.gate import HostGate, HostStatistics, RequestBudget
 from mirrorwitness.fetch.politeness import (
     MAX_PAUSE,
     Backoff,
@@ -34,6 +34,7 @@ __all__ = [
     "Origin",
     "Patience",
     "RedirectPolicy",
+    "RequestBudget",
     "Response",
     "Session",
     "SickAnswerError",

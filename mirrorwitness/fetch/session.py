@@ -5,7 +5,7 @@ Rules:
 - Each hop of a redirect takes its own place at its host's gate; 429 and 503 pause that host for everybody.
 - The token goes to the origin it belongs to, on every hop that is that origin, and to no other.
 - `repeat` runs an operation again while `is_retried` says so; only `UpstreamError` is looked at, everything else
-  (cancellation, `SecurityError`, errors of the storage behind a sink) passes at once.
+  (cancellation, `SecurityError`, errors of the storage behind a sink, a budget that is used up) passes at once.
 
 What it does not do: look at bodies.
 """
@@ -125,9 +125,10 @@ class Session:
         if self._token is not None and origin == self._home:
             headers = {**headers, "authorization": f"Bearer {self._token}"}
         async with (
-            self._gate.slot(origin),
+            self._gate.slot(origin) as slot,
             self._fetcher.request(method, url, headers=headers, public_only=public_only) as response,
         ):
+            slot.status = response.status
             if response.status in PAUSING:
                 seconds = pause_for(
                     response.headers.get("retry-after"),

@@ -4,7 +4,8 @@ Rules:
 
 - A package that fails never stops another; it leaves a note under ``state/unfinished/``.
 - A storage that refuses ends everything (`RunSummary.fatal`): every further package would only repeat the same error.
-  So does one that has gone: `SILENT_PACKAGES` in a row of which not even the note could be written.
+  So does one that has gone: `SILENT_PACKAGES` in a row of which not even the note could be written. So does a budget
+  of requests that is used up; the package it met is not done, and gets no note.
 - A 404 is a deletion only where the feed said so too and a second 404 came `OwedTerms.confirm_after` later (research/B
   7 row 3). Until then the package is served as it was.
 - A package whose note could not be written is not done: `run` says so, and the cursor stays before it.
@@ -19,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import (
+    BudgetExhaustedError,
     MirrorWitnessError,
     SecurityError,
     StorageError,
@@ -128,6 +130,7 @@ class Attempts:
             What is stored of it now.
 
         Raises:
+            BudgetExhaustedError: nothing may be asked any more this month; the package is not done.
             StorageError: its note could not be written, or the storage refuses; the package is not done.
         """
         result = await self._try(name, announced)
@@ -135,7 +138,7 @@ class Attempts:
         if result.error is None and result.status is not Status.UNCHANGED:
             self.change = self.change.plus(measure(result.record)).plus(measure(result.before), times=-1)
         self._progress.package_finished(name, problem=result.problem())
-        if isinstance(result.error, StorageRefusedError):
+        if isinstance(result.error, StorageRefusedError | BudgetExhaustedError):
             self.summary.fatal = self.summary.fatal or result.error
             raise result.error
         try:

@@ -12,7 +12,8 @@ Rules:
 - The cursor moves only behind what is stored or noted as unfinished (`mirrorwitness.mirror.watermark`).
 - A bootstrap takes the head first, then compares all names, then reads on from that head. So does a head that went
   back, and a feed with another address. A sweep under way is part of the cursor and outlives the worker.
-- A feed that cannot be reached is an alarm and a reason to wait; one that answers 400 ends the follower.
+- A feed that cannot be reached is an alarm and a reason to wait; one that answers 400 ends the follower. So does a
+  budget of requests that is used up: the cursor is saved where it is, and the next worker goes on from there.
 - Idle, the feed is asked every `idle_least` to `idle_most` seconds, with jitter, and at once only when the cursor moved
   over a full page.
 
@@ -30,6 +31,7 @@ import msgspec
 import trio
 
 from mirrorwitness.errors import (
+    BudgetExhaustedError,
     CursorLostError,
     FeedDialectError,
     StorageRefusedError,
@@ -180,7 +182,11 @@ class Follower:
             CursorLostError: another worker has our shard.
             StorageRefusedError: the storage takes nothing any more.
         """
-        await self._begin(is_once=is_once)
+        try:
+            await self._begin(is_once=is_once)
+        except BudgetExhaustedError as error:
+            self._attempts.summary.fatal = error
+            return
         idle = self._options.idle_least
         while not self._is_ending:
             try:
@@ -191,12 +197,19 @@ class Follower:
                 if is_once:
                     raise
                 self._alarm("feed", f"the feed cannot be read: {error}")
+                await self._save()
                 is_moved = False
+            except BudgetExhaustedError as error:
+                self._attempts.summary.fatal = self._attempts.summary.fatal or error
+                break
             if is_once:
                 break
             idle = self._options.idle_least if is_moved else min(self._options.idle_most, idle * 1.5)
             await self._settle_down(idle)
         await self._workload.wait_quiet()
+        fatal = self._attempts.summary.fatal
+        if isinstance(fatal, BudgetExhaustedError):
+            self._alarm("budget", str(fatal))
         await self._save(is_last=True)
 
     @property

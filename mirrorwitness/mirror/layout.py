@@ -14,6 +14,7 @@
     state/summary/replaced/<time>-<digest>  nodes that are not part of it any more
     state/coverage.json                   how much the mirror serves
     state/cursor/<I>-of-<N>.json          where the follower of a shard stands
+    state/budget/<yyyy-mm>.json           requests to upstream that were taken in a month
     state/tombstones/<name>/<version>/<event>.json  what upstream withdrew, and when we saw it
     evidence/<name>/<version>/<digest>.json  two documents that cannot both be true
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from mirrorwitness.npm.names import PackageName, Version
 
 __all__ = [
+    "BUDGET_PREFIX",
     "COVERAGE_KEY",
     "CURSOR_PREFIX",
     "EVIDENCE_PREFIX",
@@ -62,6 +64,7 @@ __all__ = [
     "UNFINISHED_PREFIX",
     "assign_files",
     "attestations_key",
+    "budget_key",
     "cursor_key",
     "evidence_key",
     "file_of_url",
@@ -87,6 +90,7 @@ NOTE_KEY: Final = "about/mirror.json.note"
 NODE_PREFIX: Final = "about/summary/"
 SUMMARY_HEAD_KEY: Final = "state/summary/head.json"
 REPLACED_PREFIX: Final = "state/summary/replaced/"
+BUDGET_PREFIX: Final = "state/budget/"
 COVERAGE_KEY: Final = "state/coverage.json"
 CURSOR_PREFIX: Final = "state/cursor/"
 LAST_RUN_KEY: Final = "state/run/last.json"
@@ -149,6 +153,11 @@ def name_of_record_key(key: str, *, prefix: str) -> str | None:
     """Return the name a record or unfinished key was made of, or None where it was too long and is hashed."""
     text = key.removeprefix(prefix).removesuffix(".json")
     return None if "sha256=" in text else text
+
+
+def budget_key(month: str) -> str:
+    """Return the key of a month's budget of requests; `month` is ``2026-09``."""
+    return f"{BUDGET_PREFIX}{month}.json"
 
 
 def cursor_key(shard: str) -> str:

@@ -15,7 +15,7 @@ from mirrorwitness.errors import ExitCode, UpstreamRefusedError, UpstreamUnreach
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mirrorwitness.errors import StorageError
+    from mirrorwitness.errors import BudgetExhaustedError, StorageError
     from mirrorwitness.mirror.package import PackageResult
 
 __all__ = ["PROBLEMS_KEPT", "Problem", "RunSummary"]
@@ -45,7 +45,7 @@ class RunSummary:
         problems: the first `PROBLEMS_KEPT` packages that are not complete.
         alarms: sentences for the operator.
         evidence: keys of evidence written.
-        fatal: the storage error that ended the run early, if one did.
+        fatal: what ended the run early, if anything did: a storage that failed, or a budget that is used up.
         is_interrupted: whether `SyncRun.stop` ended the intake before all names were taken.
     """
 
@@ -53,7 +53,7 @@ class RunSummary:
     problems: list[Problem] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
-    fatal: StorageError | None = None
+    fatal: StorageError | BudgetExhaustedError | None = None
     is_interrupted: bool = False
 
     def exit_code(self) -> ExitCode:

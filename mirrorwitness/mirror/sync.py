@@ -6,7 +6,8 @@
 Rules:
 
 - A package that fails never stops another; it leaves a note and is tried by the next run.
-- A storage that refuses, or has gone, stops the run (`mirrorwitness.mirror.attempt`).
+- A storage that refuses, or has gone, stops the run, and so does a budget that is used up
+  (`mirrorwitness.mirror.attempt`).
 - Memory does not grow with the number of packages (P10).
 
 Cancellation: `stop` ends the intake; packages in work are finished. Cancelling the surrounding scope ends everything at
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from mirrorwitness.errors import StorageError
+from mirrorwitness.errors import BudgetExhaustedError, StorageError
 from mirrorwitness.mirror.owed import Announced
 from mirrorwitness.npm.names import PackageName
 
@@ -85,7 +86,7 @@ class SyncRun:
     async def _work(self, receive: trio.MemoryReceiveChannel[PackageName]) -> None:
         async with receive:
             async for name in receive:
-                with suppress(StorageError):  # counted and kept by `Attempts`
+                with suppress(StorageError, BudgetExhaustedError):  # counted and kept by `Attempts`
                     await self._attempts.run(name, Announced())
                 if self.summary.fatal is not None:
                     return

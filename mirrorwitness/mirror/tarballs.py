@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mirrorwitness.errors import (
+    BudgetExhaustedError,
     EquivocationError,
     IntegrityMismatchError,
     MirrorWitnessError,
@@ -148,6 +149,7 @@ class Tarballs:
 
         Raises:
             StorageRefusedError: the storage takes nothing any more.
+            BudgetExhaustedError: nothing may be asked any more; what was stored is found again by the next run.
         """
         result = TarballsResult()
         if not missing:
@@ -164,7 +166,7 @@ class Tarballs:
             )
             for item in missing
         )
-        refused: list[StorageRefusedError] = []
+        refused: list[StorageRefusedError | BudgetExhaustedError] = []
         async with trio.open_nursery() as nursery:
             for _ in range(min(len(missing), self._options.concurrency)):
                 nursery.start_soon(self._work, jobs, refused)
@@ -183,14 +185,14 @@ class Tarballs:
             after = page.more_after
         return files
 
-    async def _work(self, jobs: Iterator[_Job], refused: list[StorageRefusedError]) -> None:
+    async def _work(self, jobs: Iterator[_Job], refused: list[StorageRefusedError | BudgetExhaustedError]) -> None:
         for job in jobs:
             if refused:
                 return
             async with self._limiter:
                 try:
                     stored = await self._one(job)
-                except StorageRefusedError as error:
+                except (StorageRefusedError, BudgetExhaustedError) as error:
                     refused.append(error)
                     return
                 except MirrorWitnessError as error:

@@ -8,7 +8,7 @@ Rules:
   more behind that. So no two tasks ever work on one package, and the last announcement is always acted upon.
 - A page's work counts as finished only when the package is stored or its note is written. A package whose note could
   not be written leaves its page open for ever: the cursor stays before it, and a restart reads it again.
-- The first storage error that ends everything stops the intake.
+- The first error that ends everything (a storage that refuses, a budget that is used up) stops the intake.
 
 Concurrency: `offer` waits while all workers are busy; that is the back pressure on the feed.
 """
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from mirrorwitness.errors import StorageError
+from mirrorwitness.errors import BudgetExhaustedError, StorageError
 from mirrorwitness.mirror.owed import Announced
 from mirrorwitness.mirror.receipts import is_covered
 
@@ -71,7 +71,7 @@ class Workload:
 
     @property
     def is_broken(self) -> bool:
-        """Whether the storage refuses, and nothing further should be taken on."""
+        """Whether the storage refuses, or the budget is used up, and nothing further should be taken on."""
         return self._attempts.summary.fatal is not None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -137,7 +137,7 @@ class Workload:
         """Do the work; return whether it is stored or noted."""
         try:
             record = await self._attempts.run(job.name, job.announced)
-        except StorageError:
+        except (StorageError, BudgetExhaustedError):
             return False  # counted and kept by `Attempts`
         if job.name not in self._attempts.notes:
             for rev in (job.announced.rev, record.rev if record else None):

@@ -6,9 +6,6 @@ at its end. A signal stops it: what is in work is finished, the cursor is saved.
 
 from __future__ import annotations
 
-import os
-import platform
-import secrets
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,6 +18,7 @@ from mirrorwitness.mirror.receipts import Receipts
 from mirrorwitness.mirror.sweep import Sweep
 from mirrorwitness.mirror.workload import Workload
 from mirrorwitness.npm.feed import Feed, FeedOptions
+from mirrorwitness.run.budgeting import worker_name
 from mirrorwitness.run.mirroring import open_mirroring, record_run
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signals import run_until_signal
@@ -54,7 +52,7 @@ async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_onc
             "no feed to follow: write url into [feed] of mirrorwitness.toml, or give --feed URL; the registry's"
             " operator says where its replication feed is"
         )
-    async with open_mirroring(wishes, progress) as mirroring:
+    async with open_mirroring(wishes, progress, shard=shard) as mirroring:
         follower, workload = _make_follower(mirroring, wishes.config.feed.url, shard)
 
         async def work() -> None:
@@ -90,7 +88,7 @@ def _make_follower(mirroring: Mirroring, url: str, shard: Shard) -> tuple[Follow
     return (
         Follower(
             feed=feed,
-            store=CursorStore(storage=mirroring.storage, shard=shard, worker=_worker_name()),
+            store=CursorStore(storage=mirroring.storage, shard=shard, worker=worker_name()),
             shard=shard,
             wants=wants,
             workload=workload,
@@ -116,7 +114,3 @@ def _make_follower(mirroring: Mirroring, url: str, shard: Shard) -> tuple[Follow
         ),
         workload,
     )
-
-
-def _worker_name() -> str:
-    return f"{platform.node()[:64]}.{os.getpid()}.{secrets.token_hex(4)}"

@@ -98,9 +98,9 @@ async def make_plan(wishes: Wishes, progress: Progress, *, ask_sizes: bool) -> P
     names, _ = wishes.packages(selection)
     progress.started(len(names))
     async with AsyncExitStack() as stack:
-        upstream = await stack.enter_async_context(open_upstream(wishes))
         has_mirror = wishes.config.storage is not None
         storage = await stack.enter_async_context(open_mirror(wishes.config)) if has_mirror else None
+        upstream = await stack.enter_async_context(open_upstream(wishes, storage=storage))
         keys, _ = await refresh_keys(None, upstream, wishes.config.signatures)
         planner = Planner(
             authority=upstream.authority,
@@ -125,7 +125,7 @@ async def run_audit(wishes: Wishes, progress: Progress, *, sample: int | None, i
             await counters.replace(audit.coverage, since=counted_before, now=_stamp())
         summary = AuditSummary(audit.counts, audit.findings, is_repair=is_repair)
         if is_repair and audit.findings:
-            async with open_upstream(wishes) as upstream:
+            async with open_upstream(wishes, storage=storage) as upstream:
                 await _repair(wishes, storage, upstream, summary)
     return summary
 

@@ -80,11 +80,16 @@ class Mirroring:
 
 
 @asynccontextmanager
-async def open_mirroring(wishes: Wishes, progress: Progress) -> AsyncGenerator[Mirroring, None]:
+async def open_mirroring(
+    wishes: Wishes, progress: Progress, *, shard: Shard = WHOLE
+) -> AsyncGenerator[Mirroring, None]:
     """Open storage and registries, look at the storage once, and bring the signing keys up to date."""
     started = now()
     selection = wishes.selection()
-    async with open_mirror(wishes.config) as storage, open_upstream(wishes) as upstream:
+    async with (
+        open_mirror(wishes.config) as storage,
+        open_upstream(wishes, storage=storage, shards=shard.total) as upstream,
+    ):
         catalogue = Catalogue(storage)
         before = await catalogue.read_run()
         storage_check = before.storage_check if before is not None else None
@@ -125,7 +130,7 @@ async def run_sync(wishes: Wishes, progress: Progress, *, shard: Shard = WHOLE) 
     names, left_out = wishes.packages(wishes.selection())
     names = [name for name in names if shard.owns(name)]
     progress.started(len(names))
-    async with open_mirroring(wishes, progress) as mirroring:
+    async with open_mirroring(wishes, progress, shard=shard) as mirroring:
         run = SyncRun(attempts=mirroring.attempts, workers=wishes.config.limits.packages)
         for sentence in left_out:
             run.summary.alarm(sentence)

@@ -3,7 +3,8 @@
 Rules:
 
 - Components get values and collaborators here; none of them knows `mirrorwitness.config` (STYLE 38).
-- One `HostGate` for all registries of a process, so that hosts they share are paused and bounded together (P9).
+- One `HostGate` for all registries of a process, so that hosts they share are paused and bounded together (P9). Each
+  of N shards has an N-th of the rate, and takes its requests from the month's budget that all of them share.
 - Signing keys only ever accumulate: the stored set and the registry's are merged, and a registry that shows other
   bytes under a known keyid stops the command (`SignatureError`). An unreachable keys endpoint changes nothing.
 """
@@ -22,6 +23,7 @@ from mirrorwitness.mirror.package import PackageTerms
 from mirrorwitness.mirror.select import expand, make_selection
 from mirrorwitness.npm.registry import Registry, RegistryOptions
 from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy, format_keys, parse_keys
+from mirrorwitness.run.budgeting import find_free_origins, open_lease
 from mirrorwitness.run.scopes import Home, is_same_registry, keep_home
 from mirrorwitness.storage.address import open_storage
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from mirrorwitness.config import Config
     from mirrorwitness.fetch import Fetcher
+    from mirrorwitness.mirror.lease import Lease
     from mirrorwitness.mirror.select import Rule, Selection
     from mirrorwitness.npm.names import PackageName
     from mirrorwitness.storage import Storage
@@ -105,10 +108,14 @@ class Upstream:
     Attributes:
         sources: the authority first.
         fetcher: the door to HTTP that they share.
+        gate: the manners that they share.
+        lease: this process's part of the month's budget; None where none is kept.
     """
 
     sources: tuple[Registry, ...]
     fetcher: Fetcher
+    gate: HostGate
+    lease: Lease | None
 
     @property
     def authority(self) -> Registry:
@@ -139,8 +146,16 @@ async def open_mirror(config: Config) -> AsyncGenerator[Storage, None]:
 
 
 @asynccontextmanager
-async def open_upstream(wishes: Wishes) -> AsyncGenerator[Upstream, None]:
-    """Open the configured registries over one set of connections."""
+async def open_upstream(
+    wishes: Wishes, *, storage: Storage | None, shards: int = 1
+) -> AsyncGenerator[Upstream, None]:
+    """Open the configured registries over one set of connections.
+
+    Args:
+        wishes: what the operator asked for.
+        storage: the mirror, which keeps the budget; None for a plan without one.
+        shards: how many workers like this one share the rate.
+    """
     limits = wishes.config.limits
     options = FetchOptions(
         patience=Patience(
@@ -152,8 +167,10 @@ async def open_upstream(wishes: Wishes) -> AsyncGenerator[Upstream, None]:
         max_connections=limits.connections,
         user_agent=make_user_agent(wishes.config.contact),
     )
-    gate = HostGate(max_in_flight=limits.connections, max_rate=limits.requests_per_second or None)
-    async with open_fetcher(options) as fetcher:
+    rate = limits.requests_per_second / shards
+    async with open_lease(wishes.config, storage, now=now) as lease, open_fetcher(options) as fetcher:
+        free = find_free_origins(wishes.config)
+        gate = HostGate(max_in_flight=limits.connections, max_rate=rate or None, budget=lease, free=free)
         yield Upstream(
             tuple(
                 Registry(
@@ -172,6 +189,8 @@ async def open_upstream(wishes: Wishes) -> AsyncGenerator[Upstream, None]:
                 for registry in wishes.config.registries
             ),
             fetcher,
+            gate,
+            lease,
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.errors import BudgetExhaustedError, ConfigurationError
 from mirrorwitness.fetch import HostGate, HostStatistics, origin_of
 
 A = origin_of("https://a.example")
@@ -94,3 +94,48 @@ def test_impossible_options(most: int, rate: float | None) -> None:
     """A gate that lets nobody through is a configuration error."""
     with pytest.raises(ConfigurationError):
         HostGate(max_in_flight=most, max_rate=rate)
+
+
+class Purse:
+    """A budget of so many requests."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    async def take(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self.left:
+            raise BudgetExhaustedError("nothing left")
+        self.left -= 1
+
+    def put_back(self) -> None:
+        self.left += 1
+
+
+async def test_p9_every_slot_costs_the_budget_one_request(autojump_clock: trio.testing.MockClock) -> None:
+    """But for free hosts, and for those who leave before they sent anything; when it is empty nobody gets a slot."""
+    purse = Purse(2)
+    gate = HostGate(max_in_flight=1, budget=purse, free=frozenset({B}))
+    async with gate.slot(B):
+        assert purse.left == 2
+    gate.pause(A, 100)
+    with trio.move_on_after(1):
+        async with gate.slot(A):
+            raise AssertionError("the host is paused")
+    assert purse.left == 2
+    for _ in range(2):
+        async with gate.slot(A):
+            pass
+    with pytest.raises(BudgetExhaustedError):
+        async with gate.slot(A):
+            raise AssertionError("nothing is left")
+    assert (gate.statistics()[A].requests, gate.statistics()[A].in_flight, gate.requests) == (2, 0, 3)
+
+
+async def test_answers_are_counted_by_class_of_status() -> None:
+    """Whoever sent the request says what came; where nobody does, none came."""
+    gate = HostGate()
+    for status in (200, 204, 404, 503, None):
+        async with gate.slot(A) as slot:
+            slot.status = status
+    assert gate.statistics()[A].answers == {"2xx": 2, "4xx": 1, "5xx": 1, "none": 1}
