@@ -114,8 +114,8 @@ class Upstream:
 
     sources: tuple[Registry, ...]
     fetcher: Fetcher
-    gate: HostGate
-    lease: Lease | None
+    gate: HostGate = field(default_factory=HostGate)
+    lease: Lease | None = None
 
     @property
     def authority(self) -> Registry:
