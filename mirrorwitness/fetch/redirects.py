@@ -100,6 +100,8 @@ def origin_of(url: str) -> Origin:
         raise UpstreamProtocolError(f"URL {shown!r}: {error}") from error
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise UpstreamProtocolError(f"URL {shown!r}: expected an absolute http or https URL")
+    if port == 0:
+        raise UpstreamProtocolError(f"URL {shown!r}: port 0 cannot be connected to")
     if "@" in parts.netloc:
         raise UpstreamProtocolError(f"URL {shown!r}: a user name or password in a URL is not accepted")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

@@ -91,9 +91,9 @@ def convert_url(url: httpx.URL) -> Url:
     """
     if url.scheme not in DEFAULT_PORTS or not url.host:
         raise httpx.UnsupportedProtocol(f"cannot fetch {str(url)[:200]!r}: not an http or https URL")
-    port = url.port or DEFAULT_PORTS[url.scheme]
-    if port > MAX_PORT:
-        raise httpx.UnsupportedProtocol(f"port {port}: expected at most {MAX_PORT}")
+    port = DEFAULT_PORTS[url.scheme] if url.port is None else url.port
+    if not 0 < port <= MAX_PORT:
+        raise httpx.UnsupportedProtocol(f"port {port}: expected 1 to {MAX_PORT}")
     return Url(url.scheme, url.raw_host.decode("ascii"), port, url.netloc, url.raw_path)
 
 

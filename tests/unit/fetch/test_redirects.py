@@ -56,6 +56,7 @@ def test_origin(url: str, origin: str) -> None:
         "https://registry.example@evil.example/",
         "https://registry.example:port/",
         "https://registry.example:99999/",
+        "https://registry.example:0/",
         "https://registry.example/a b",
         "https://registry.example\\@evil.example/",
         "https://registry.example/\n",
