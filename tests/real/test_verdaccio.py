@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -187,7 +188,7 @@ def test_row_01_an_unpublished_version_leaves_the_document(verdaccio: Verdaccio)
     verdaccio.npm("unpublish", "first@1.1.0", "--force")
     code, report = verdaccio.sync("first")
     assert (code, report["counts"]["tarballs_downloaded"], len(report["alarms"])) == (0, 0, 1)
-    assert "first: upstream withdrew 1 versions that this mirror served (unpublished): 1.1.0" in report["alarms"][0]
+    assert re.match(r"first: upstream withdrew 1 versions .*\(unpublished\): 1\.1\.0", report["alarms"][0])
     served = verdaccio.packument("first")
     assert (list(served["versions"]), served["dist-tags"]) == (["1.0.0"], {"latest": "1.0.0"})
     kept = "npm/first/-/first-1.1.0.tgz"
