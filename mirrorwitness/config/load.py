@@ -26,6 +26,7 @@ from mirrorwitness.config.options import Deny, Feed, Limits, Registry, Select, S
 from mirrorwitness.config.quantities import Quantity, parse_quantity
 from mirrorwitness.errors import ConfigurationError, SelectionError
 from mirrorwitness.mirror.select import DenyRule, Rule, make_deny_rule, make_rule, parse_rule
+from mirrorwitness.mirror.withdrawal import WithdrawnPolicy
 from mirrorwitness.npm.signatures import SignaturePolicy
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Config:
         signatures: what a signature must be.
         rules: what is selected by name.
         lockfiles: what is selected by lockfile.
+        withdrawn: what becomes of versions that upstream withdraws.
         denied: what must not be in the mirror.
         names_from: the list of names that globs choose from.
         spool_directory: where large downloads wait.
@@ -86,6 +88,7 @@ class Config:
     lockfiles: tuple[Path, ...] = ()
     denied: tuple[DenyRule, ...] = ()
     names_from: Path | None = None
+    withdrawn: WithdrawnPolicy = WithdrawnPolicy.FOLLOW
     spool_directory: Path | None = None
     scopes: Mapping[str, str] = field(default_factory=dict[str, str])
     feed: Feed = field(default_factory=Feed)
@@ -160,6 +163,7 @@ def make_config(layer: Layer, *, path: Path | None = None) -> Config:
         names_from=_anchor(settings.names_from, "names_from", layer, path),
         spool_directory=_anchor(settings.spool_directory, "spool_directory", layer, path),
         scopes=_read_scopes(settings, layer),
+        withdrawn=WithdrawnPolicy(settings.withdrawn),
         feed=_read_feed(settings.feed, layer),
         limits=settings.limits,
         serve=settings.serve,

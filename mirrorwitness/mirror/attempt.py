@@ -33,7 +33,6 @@ from mirrorwitness.mirror.coverage import Coverage, CoverageStore, measure
 from mirrorwitness.mirror.owed import Announced, OwedTerms, delay_after
 from mirrorwitness.mirror.package import PackageResult, Status
 from mirrorwitness.mirror.receipts import is_covered, is_shown
-from mirrorwitness.mirror.withdraw import withdraw_package
 from mirrorwitness.npm.names import PackageName
 
 if TYPE_CHECKING:
@@ -165,10 +164,13 @@ class Attempts:
             try:
                 return await self._packages.run(name)
             except UpstreamNotFoundError as error:
-                note = self.notes.get(name)
-                if not announced.deleted and (note is None or not note.deleted):
-                    raise
-                return await self._absent(name, note, error)
+                record = await self._catalogue.read_record(name)
+                if record is not None and record.deleted:
+                    return await self._packages.withdraw(record), known.deleted
+                if not known.deleted:
+                    return PackageResult(name, Status.UNFINISHED, record, error=error), False
+                result = await self._absent(name, error)
+                return result, result.error is None
         except SecurityError as error:
             return PackageResult(name, Status.DIVERGED, error=error)
         except MirrorWitnessError as error:
@@ -186,11 +188,7 @@ class Attempts:
             return PackageResult(name, Status.UNCHANGED, record)
         if note is None or not note.deleted or self._age(note) < self._terms.confirm_after:
             return PackageResult(name, Status.UNFINISHED, record, error=error)
-        seen = self._now().strftime(STAMP)
-        gone = await withdraw_package(self._storage, self._catalogue, record, event="deleted", seen=seen)
-        served = sum(item.served for item in record.versions.values())
-        alarm = f"{name}: upstream deleted the package; {served} versions are no longer served, their bytes are kept"
-        return PackageResult(name, Status.UPDATED, gone, record, alarms=[alarm])
+        return await self._packages.withdraw(record)
 
     async def _note(self, result: PackageResult, announced: Announced) -> None:
         """Write, change or clear the package's note, so that the next worker knows."""

@@ -7,7 +7,7 @@ Rules:
 - Records remember every tarball ever stored with the digest of its bytes, also of versions that are no longer served,
   so that other bytes under a known version are noticed (P5).
 - Unfinished notes outlive the worker that wrote them (P8); they are removed when the package completes.
-- Tombstones and evidence are only ever added, never changed.
+- Tombstones, releases and evidence are only ever added, never changed.
 
 What this does not do: decide anything (`mirrorwitness.mirror.gate`) or touch the public documents
 (`mirrorwitness.mirror.package`).
@@ -22,11 +22,13 @@ import msgspec
 
 from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError, StorageError, UnsupportedConditionError
 from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.withdrawal import Event, Place
 from mirrorwitness.npm.names import PackageName, Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mirrorwitness.mirror.withdrawal import Release
     from mirrorwitness.storage import Storage
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "HeldVersion",
     "PackageRecord",
     "RunRecord",
+    "Tombstone",
     "Unfinished",
 ]
 
@@ -61,6 +64,9 @@ class HeldVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         served: named by the stored packument.
         attested: attestations are stored beside it.
         damaged: its stored bytes were found wrong or missing and could not be replaced yet; never served.
+        withdrawn: the stone of its withdrawal (`mirrorwitness.mirror.withdrawal`), empty where upstream lists it.
+        released: whether the operator lifted that stone.
+        place: where its bytes are.
     """
 
     file: str
@@ -74,6 +80,9 @@ class HeldVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     served: bool = True
     attested: bool = False
     damaged: bool = False
+    withdrawn: str = ""
+    released: bool = False
+    place: Place = Place.PUBLIC
 
 
 class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,6 +99,7 @@ class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         versions: every tarball ever stored, by version.
         blocked: versions that are not served, with the reason, as of the last run.
         checked: when it was last brought up to date (ISO 8601, UTC).
+        deleted: upstream's deletion was confirmed, and handled under this fingerprint; empty otherwise.
     """
 
     name: str
@@ -103,6 +113,7 @@ class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     versions: dict[Version, HeldVersion] = {}
     blocked: dict[str, str] = {}
     checked: str = ""
+    deleted: str = ""
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -131,6 +142,32 @@ class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expected: str | None = None
     deleted: bool = False
     next_try: str = ""
+
+
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that happened to a version that we hold. Kept for ever.
+
+    Attributes:
+        name: the package.
+        version: the version.
+        event: what happened.
+        seen: when we saw it (ISO 8601, UTC).
+        policy: the operator's policy at that time (`mirrorwitness.mirror.withdrawal.WithdrawnPolicy`).
+        upstream: what upstream said, cut to a bound; for a release the operator's reason.
+        held: what the record said of it, with the digests of its bytes.
+        published: upstream's time of publication, where known.
+        manifest: the manifest as it was served last, so that a release can serve it again; unset where it is too large.
+    """
+
+    name: PackageName
+    version: Version
+    event: Event
+    seen: str
+    policy: str = ""
+    upstream: dict[str, msgspec.Raw] = {}
+    held: HeldVersion | None = None
+    published: str | None = None
+    manifest: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,12 +242,54 @@ class Catalogue:
         """Record a finished run."""
         await self._write(layout.LAST_RUN_KEY, run)
 
-    async def add_tombstone(
-        self, name: PackageName, version: Version, *, event: str, seen: str, held: HeldVersion
-    ) -> None:
-        """Record that upstream withdrew a version that we hold. Kept for ever; the first one wins."""
-        body = {"name": name, "version": version, "event": event, "seen": seen, "held": msgspec.to_builtins(held)}
-        await self._add(layout.tombstone_key(name, version, event), msgspec.json.encode(body))
+    async def add_tombstone(self, tombstone: Tombstone, stone: str) -> None:
+        """Record what happened to a version that we hold; the first one under a stone wins."""
+        key = layout.tombstone_key(tombstone.name, tombstone.version, stone)
+        await self._add(key, msgspec.json.encode(tombstone))
+
+    async def read_tombstones(self, name: PackageName, version: Version | None = None) -> list[tuple[str, Tombstone]]:
+        """Return all tombstones of a package, or of one version of it, with their keys, the oldest first."""
+        found: list[tuple[str, Tombstone]] = []
+        for key in await self.keys(layout.tombstone_prefix(name, version)):
+            tombstone = await self._read(key, Tombstone)
+            if tombstone is not None:
+                found.append((key, tombstone))
+        return sorted(found, key=lambda item: item[1].seen)
+
+    async def read_tombstone(self, name: PackageName, version: Version, stone: str) -> Tombstone | None:
+        """Return one tombstone, or None where there is none or it is damaged."""
+        return await self._read(layout.tombstone_key(name, version, stone), Tombstone)
+
+    async def add_release(self, name: PackageName, version: Version, stone: str, *, seen: str, reason: str) -> None:
+        """Record that the operator lifted a tombstone: the decision and its reason, in one object."""
+        body = {"name": name, "version": version, "stone": stone, "seen": seen, "reason": reason}
+        await self._add(layout.release_key(name, version, stone), msgspec.json.encode(body))
+
+    async def read_releases(self, record: PackageRecord) -> frozenset[Release]:
+        """Return what the operator lifted of a package and its record does not say yet.
+
+        Costs nothing where nothing of the package is withdrawn, and one listing otherwise.
+        """
+        withdrawn = {
+            (version, item.withdrawn)
+            for version, item in record.versions.items()
+            if item.withdrawn and not item.released
+        }
+        if not withdrawn:
+            return frozenset()
+        name = PackageName(record.name)
+        lifted = frozenset(await self.keys(layout.release_prefix(name)))
+        return frozenset(item for item in withdrawn if layout.release_key(name, *item) in lifted)
+
+    async def keys(self, prefix: str) -> list[str]:
+        """Return all keys that begin with a prefix; for prefixes below which there are few."""
+        found: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            page = await self._storage.list(prefix, after=after)
+            found.extend(info.key for info in page.objects)
+            after = page.more_after
+        return found
 
     async def add_evidence(self, name: PackageName, version: Version, content: Mapping[str, object]) -> str:
         """Keep a piece of evidence, content-addressed, and return its key. Adding the same twice adds it once."""

@@ -10,7 +10,8 @@ A version passes, in this order; the first refusal wins and says why:
 2. its manifest is coherent: own version and name, a ``dist`` with a tarball URL;
 3. it is the version we know: the integrity is not another one than that of the bytes we hold (P5);
 4. it has a digest to check the bytes against; a SHA-1 alone is accepted and marked weak;
-5. the registry's signature is accepted under the policy.
+5. the registry's signature is accepted under the policy;
+6. it was never withdrawn, or may be served again (`mirrorwitness.mirror.withdrawal`).
 
 A version that is refused for a security reason while we hold it stays as it was: its stored manifest is carried over
 (``kept``), because first bytes win and a refusal must not become a way to remove things.
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mirrorwitness.mirror import layout
@@ -71,6 +73,8 @@ class BlockKind(StrEnum):
     """Upstream gives nothing to check the bytes against. Complete."""
     UNSIGNED = "unsigned"
     """The policy requires a signature and there is no verified one. Complete."""
+    WITHDRAWN = "withdrawn"
+    """Upstream withdrew it once, and the operator has not let it in again. Complete."""
     MISSING = "missing"
     """Asked for by name and not there. Partial: it may appear."""
     SIGNATURE = "signature"
@@ -155,6 +159,7 @@ def decide(
     keys: KeyRing,
     policy: SignaturePolicy,
     wrong: Collection[Version] = frozenset(),
+    barred: Mapping[Version, str] = MappingProxyType({}),
 ) -> Decision:
     """Decide about every version of a package.
 
@@ -164,7 +169,8 @@ def decide(
         held: the tarballs that are stored, also those not served now.
         keys: the registry's signing keys.
         policy: what a signature must be.
-        wrong: versions of `held` whose stored bytes are known to be damaged: the promise counts, the bytes do not.
+        wrong: versions of `held` whose stored bytes are damaged or gone: the promise counts, the bytes do not.
+        barred: versions that were withdrawn and must not be served, and why.
 
     Returns:
         The decision; nothing is done yet.
@@ -188,9 +194,12 @@ def decide(
             if block.kind.is_divergence:
                 diverged.add(version)
             continue
+        if version in barred:
+            blocks.append(Block(version, BlockKind.WITHDRAWN, barred[version]))
+            continue
         is_sound = mine is not None and version not in wrong and _is_checked(manifest, mine)
         wanted.append(_want(manifest, mine if is_sound else None, outcome, files[version]))
-    kept = tuple(v for v in packument.versions if v in diverged and v in held and held[v].served)
+    kept = tuple(v for v in packument.versions if v in diverged and v in held and held[v].served and v not in barred)
     return Decision(tuple(wanted), kept, tuple(blocks))
 
 

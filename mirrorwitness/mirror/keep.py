@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mirrorwitness.npm.packument import Manifest, Packument
     from mirrorwitness.storage import Storage
 
-__all__ = ["carry_over"]
+__all__ = ["carry_over", "read_stored"]
 
 
 async def carry_over(
@@ -52,7 +52,7 @@ async def carry_over(
     kept: dict[Version, HeldVersion] = {}
     stored: Packument | None = None
     for version in versions:
-        stored = stored or await _read_stored(storage, packument.name)
+        stored = stored or await read_stored(storage, packument.name)
         manifest = None if stored is None else stored.versions.get(version)
         item = None if manifest is None else await _find_sound(storage, packument.name, manifest, held.get(version))
         if item is not None:
@@ -64,7 +64,8 @@ async def carry_over(
     return await run_off_loop(size, lambda: splice_versions(packument, stored=source, versions=kept)), kept
 
 
-async def _read_stored(storage: Storage, name: PackageName) -> Packument | None:
+async def read_stored(storage: Storage, name: PackageName) -> Packument | None:
+    """Return the stored full document, or None where there is none or it is damaged."""
     try:
         body, _ = await storage.read(layout.packument_key(name), limit=PACKUMENT_LIMIT)
         return await parse_off_loop(body, name)

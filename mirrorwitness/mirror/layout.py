@@ -15,7 +15,9 @@
     state/coverage.json                   how much the mirror serves
     state/cursor/<I>-of-<N>.json          where the follower of a shard stands
     state/budget/<yyyy-mm>.json           requests to upstream that were taken in a month
-    state/tombstones/<name>/<version>/<event>.json  what upstream withdrew, and when we saw it
+    state/tombstones/<name>/<version>/<event>-<digest>.json  what upstream withdrew, and when we saw it
+    state/releases/<name>/<version>/<event>-<digest>.json  which of these the operator lifted, and why
+    quarantine/<name>/<file>              tarballs that security took away; no door leads here
     evidence/<name>/<version>/<digest>.json  two documents that cannot both be true
 
 Rules:
@@ -67,16 +69,21 @@ __all__ = [
     "budget_key",
     "cursor_key",
     "evidence_key",
+    "evidence_prefix",
     "file_of_url",
     "install_key",
     "name_of_record_key",
     "node_key",
     "packument_key",
+    "quarantine_key",
     "record_key",
+    "release_key",
+    "release_prefix",
     "tarball_key",
     "tarball_prefix",
     "tarball_url",
     "tombstone_key",
+    "tombstone_prefix",
     "unfinished_key",
 ]
 
@@ -170,9 +177,35 @@ def evidence_key(name: PackageName, version: Version, digest: str) -> str:
     return f"{EVIDENCE_PREFIX}{_component_path(name)}/{_component(_escape(version))}/{digest}.json"
 
 
-def tombstone_key(name: PackageName, version: Version, event: str) -> str:
-    """Return the key of a tombstone; `event` is one lower-case word such as ``unpublished``."""
-    return f"state/tombstones/{_component_path(name)}/{_component(_escape(version))}/{event}.json"
+def evidence_prefix(name: PackageName) -> str:
+    """Return the prefix under which a package's evidence lies."""
+    return f"{EVIDENCE_PREFIX}{_component_path(name)}/"
+
+
+def tombstone_prefix(name: PackageName, version: Version | None = None) -> str:
+    """Return the prefix under which the tombstones of a package, or of one version of it, lie."""
+    inner = "" if version is None else f"{_component(_escape(version))}/"
+    return f"state/tombstones/{_component_path(name)}/{inner}"
+
+
+def tombstone_key(name: PackageName, version: Version, stone: str) -> str:
+    """Return the key of a tombstone; `stone` is a value of `mirrorwitness.mirror.withdrawal.make_stone`."""
+    return f"{tombstone_prefix(name, version)}{stone}.json"
+
+
+def release_prefix(name: PackageName) -> str:
+    """Return the prefix under which lies what an operator lifted of a package."""
+    return f"state/releases/{_component_path(name)}/"
+
+
+def release_key(name: PackageName, version: Version, stone: str) -> str:
+    """Return the key that says that an operator lifted one tombstone."""
+    return f"{release_prefix(name)}{_component(_escape(version))}/{stone}.json"
+
+
+def quarantine_key(name: PackageName, file: str) -> str:
+    """Return the key of a tarball in quarantine; `file` is a value of `assign_files`."""
+    return f"quarantine/{_component_path(name)}/{_component(file)}"
 
 
 def tarball_url(base: str, name: PackageName, file: str) -> str:

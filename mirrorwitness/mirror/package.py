@@ -3,13 +3,14 @@
 Order, and why a kill between any two steps leaves no lie behind (P2):
 
 1. ask upstream for the packument, conditionally where nothing about our wishes changed;
-2. decide (`mirrorwitness.mirror.gate`), writing nothing; tarballs that come back into view are read again
-   (`mirrorwitness.mirror.reentry`);
+2. decide (`mirrorwitness.mirror.withdrawal`, `mirrorwitness.mirror.gate`), writing nothing; tarballs that come back
+   into view are read again (`mirrorwitness.mirror.reentry`), those that were released leave quarantine;
 3. tombstones for what upstream withdrew and evidence for what disagrees: facts, true whatever comes next;
 4. tarballs, each verified before it is visible (P1);
 5. the full document, then the abbreviated one: both name stored tarballs only; before them, where our wishes changed,
    a record that no longer says which wishes the documents fit;
-6. the record, with upstream's ETag if and only if everything wanted is stored.
+6. where bytes have to go to quarantine or away, a record that no longer counts on them, and then they go;
+7. the record, with upstream's ETag if and only if everything wanted is stored.
 
 A kill after 4 leaves tarballs that nothing names; after 5, documents newer than the record. The next run finds the
 record's ETag missing or old and goes through the same steps, adopting what is stored.
@@ -20,7 +21,7 @@ What this does not do: choose packages, bound concurrency over packages, or coun
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -34,14 +35,16 @@ from mirrorwitness.errors import (
 )
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import HeldVersion, PackageRecord
-from mirrorwitness.mirror.gate import Decision, decide, visible
+from mirrorwitness.mirror.gate import BlockKind, Decision, decide, visible
 from mirrorwitness.mirror.keep import carry_over
 from mirrorwitness.mirror.offloop import parse_off_loop, run_off_loop
 from mirrorwitness.mirror.reentry import find_rotten
 from mirrorwitness.mirror.select import choose
 from mirrorwitness.mirror.stale import check_not_stale
+from mirrorwitness.mirror.withdraw import Withdrawals
+from mirrorwitness.mirror.withdrawal import Place, WithdrawnPolicy
 from mirrorwitness.npm.abbreviated import render_abbreviated
-from mirrorwitness.npm.names import Version
+from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.packument import Packument, render_full
 from mirrorwitness.npm.signatures import SignaturePolicy
 from mirrorwitness.npm.splice import read_version_text
@@ -54,7 +57,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.gate import Block
     from mirrorwitness.mirror.select import Selection
     from mirrorwitness.mirror.tarballs import Tarballs, TarballsResult
-    from mirrorwitness.npm.names import PackageName
+    from mirrorwitness.mirror.withdrawal import Judgement, Release
     from mirrorwitness.npm.registry import Registry
     from mirrorwitness.npm.signatures import KeyRing
     from mirrorwitness.storage import Storage
@@ -83,19 +86,21 @@ class PackageTerms:
         keys: the registry's signing keys.
         policy: what a signature must be.
         public_base: base of tarball URLs in stored documents, without a trailing slash.
+        withdrawn: what becomes of versions that upstream withdrew.
     """
 
     selection: Selection
     keys: KeyRing
     policy: SignaturePolicy
     public_base: str = layout.STORED_BASE
+    withdrawn: WithdrawnPolicy = WithdrawnPolicy.FOLLOW
 
     def fingerprint(self, name: PackageName) -> str:
         """Return a digest of everything that makes the same upstream document mean other stored documents."""
         keys = ""
         if self.policy is not SignaturePolicy.OFF:
             keys = ",".join(sorted(f"{key.keyid} until {key.expires}" for key in self.keys.keys))
-        parts = (RENDER_VERSION, self.selection.fingerprint(name), self.policy, self.public_base, keys)
+        parts = (RENDER_VERSION, self.selection.fingerprint(name), self.policy, self.public_base, keys, self.withdrawn)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
@@ -146,6 +151,27 @@ class PackageResult:
         return self.owed[0] if self.owed else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What one run does about one package.
+
+    Attributes:
+        packument: upstream's document; an empty one where the package was deleted.
+        releases: what the operator lifted.
+        wrong: versions whose stored bytes are known to be damaged.
+        seal: what the record says where everything wanted is stored.
+        is_current: whether the record was made under the present terms.
+        is_deleted: whether upstream has no document any more, which was confirmed.
+    """
+
+    packument: Packument
+    releases: frozenset[Release]
+    wrong: frozenset[Version]
+    seal: Mapping[str, str | None]
+    is_current: bool = False
+    is_deleted: bool = False
+
+
 class PackageSync:
     """Brings single packages up to date under one set of terms.
 
@@ -174,6 +200,13 @@ class PackageSync:
         self._tarballs = tarballs
         self._terms = terms
         self._now = now
+        self._withdrawals = Withdrawals(
+            storage=storage,
+            catalogue=catalogue,
+            tarballs=tarballs,
+            policy=terms.withdrawn,
+            stamp=lambda: _stamp(now()),
+        )
 
     def fingerprint(self, name: PackageName) -> str:
         """Return `PackageTerms.fingerprint` of the present terms."""
@@ -194,8 +227,9 @@ class PackageSync:
             UpstreamError: the packument could not be had; the package is as it was.
         """
         record = await self._catalogue.read_record(name) or PackageRecord(name=name)
+        releases = await self._catalogue.read_releases(record)
         fingerprint = self._terms.fingerprint(name)
-        is_current = record.fingerprint == fingerprint and not is_forced and not replace_bytes
+        is_current = record.fingerprint == fingerprint and not (is_forced or replace_bytes or releases)
         answer = await self._authority.packument(
             name,
             etag=record.etag if is_current else None,
@@ -206,46 +240,91 @@ class PackageSync:
             return PackageResult(name, Status.UNCHANGED, record)
         packument = await parse_off_loop(answer.body, name)
         await check_not_stale(self._storage, packument, recorded=record.rev, is_forced=is_forced)
-        result = PackageResult(name, record=record, before=record)
-        wrong = replace_bytes | {version for version, item in record.versions.items() if item.damaged}
-        decision = self._decide(packument, record, wrong)
+        work = _Work(
+            packument=packument,
+            releases=releases,
+            wrong=replace_bytes | {version for version, item in record.versions.items() if item.damaged},
+            is_current=is_current,
+            # Only now may a later run believe upstream's "not modified": everything wanted is stored.
+            seal={
+                "fingerprint": fingerprint,
+                "etag": answer.etag,
+                "last_modified": answer.last_modified,
+                "source_sha256": digest,
+            },
+        )
+        return await self._bring(work, record)
+
+    async def withdraw(self, record: PackageRecord) -> PackageResult:
+        """Handle a deletion by upstream that was confirmed, under the operator's policy; idempotent.
+
+        Raises:
+            StorageError: the storage failed; the next attempt goes on.
+        """
+        name = PackageName(record.name)
+        releases = await self._catalogue.read_releases(record)
+        fingerprint = self._terms.fingerprint(name)
+        if record.deleted == fingerprint and not releases:
+            return PackageResult(name, Status.UNCHANGED, record)
+        work = _Work(
+            packument=await parse_off_loop(msgspec.json.encode({"_id": name, "name": name}), name),
+            releases=releases,
+            wrong=frozenset(version for version, item in record.versions.items() if item.damaged),
+            is_deleted=True,
+            seal={"deleted": fingerprint},
+        )
+        return await self._bring(work, record)
+
+    async def _bring(self, work: _Work, before: PackageRecord) -> PackageResult:
+        """Do the steps from the decision to the record."""
+        name = PackageName(before.name)
+        result = PackageResult(name, record=before, before=before)
+        judgement = self._withdrawals.judge(work.packument, before, work.releases, is_deleted=work.is_deleted)
+        record = await self._withdrawals.restore(before, judgement)
+        packument = await self._withdrawals.hold(work.packument, record, judgement)
+        gone = {version for version, item in record.versions.items() if item.place is not Place.PUBLIC}
+        wrong = set(work.wrong)
+        decision = self._decide(packument, record, wrong | gone, judgement)
         rotten = await find_rotten(self._storage, name, decision)
         if rotten:
             wrong |= rotten
-            decision = self._decide(packument, record, wrong)
-        await self._record_withdrawals(packument, record, result)
+            decision = self._decide(packument, record, wrong | gone, judgement)
+        if work.is_deleted:
+            # A pin of a package that is gone for good will never be found; the tombstone and an alarm say so.
+            left = tuple(block for block in decision.blocks if block.kind is not BlockKind.MISSING)
+            decision = replace(decision, blocks=left)
+        result.alarms += await self._withdrawals.bury(work.packument, before, judgement, is_deleted=work.is_deleted)
         evidence = await self._record_divergence(packument, decision, record)
-        brought = await self._tarballs.bring(name, decision.missing, replace=wrong)
+        brought = await self._tarballs.bring(name, decision.missing, replace=frozenset(wrong))
         changed = [*decision.kept, *(v for v, e in brought.withheld.items() if isinstance(e, EquivocationError))]
         packument, kept = await carry_over(self._storage, packument, changed, held=record.versions)
         shown = visible(decision, stored=brought.stored, kept=kept)
         known = _merge(record.versions, wrong, {**brought.stored, **kept})
         await self._attest(decision, shown, known, result)
-        if record.fingerprint and not is_current:
+        if before.fingerprint and not work.is_current:
             # A run that dies between documents and record must not leave a record that says they fit the old terms:
             # under these they would count as unchanged for ever, with versions that are denied or without some (P3).
-            await self._catalogue.write_record(msgspec.structs.replace(record, fingerprint=""))
+            await self._catalogue.write_record(msgspec.structs.replace(before, fingerprint=""))
         written = await self._write_documents(packument, shown, known)
         settled = _settle(result, decision, brought, evidence)
-        settled.record = _describe(record, packument, decision, shown, known)
         settled.record = msgspec.structs.replace(
-            settled.record,
+            _describe(before, decision, shown, known),
+            rev=work.packument.rev or before.rev,
             packument_sha256=written,
             checked=_stamp(self._now()),
         )
+        if judgement.places:
+            # A run that dies between bytes and record must not leave a record that counts on them (P2).
+            await self._catalogue.write_record(settled.record)
+            settled.record = await self._withdrawals.move(settled.record, judgement)
         if settled.status is Status.UPDATED:
-            # Only now may a later run believe upstream's "not modified": everything wanted is stored.
-            settled.record = msgspec.structs.replace(
-                settled.record,
-                fingerprint=fingerprint,
-                etag=answer.etag,
-                last_modified=answer.last_modified,
-                source_sha256=digest,
-            )
+            settled.record = msgspec.structs.replace(settled.record, **work.seal)
         await self._catalogue.write_record(settled.record)
         return settled
 
-    def _decide(self, packument: Packument, record: PackageRecord, wrong: Collection[Version]) -> Decision:
+    def _decide(
+        self, packument: Packument, record: PackageRecord, wrong: Collection[Version], judgement: Judgement
+    ) -> Decision:
         return decide(
             packument,
             choose(self._terms.selection, packument),
@@ -253,21 +332,8 @@ class PackageSync:
             keys=self._terms.keys,
             policy=self._terms.policy,
             wrong=wrong,
+            barred=judgement.barred,
         )
-
-    async def _record_withdrawals(self, packument: Packument, record: PackageRecord, result: PackageResult) -> None:
-        """Write a tombstone for each version that upstream no longer lists and we served (rows 1, 2 and 4)."""
-        event = "security-holder" if packument.security_holder else "unpublished"
-        gone = [v for v, item in record.versions.items() if item.served and v not in packument.versions]
-        for version in gone:
-            await self._catalogue.add_tombstone(
-                packument.name, version, event=event, seen=_stamp(self._now()), held=record.versions[version]
-            )
-        if gone:
-            result.alarms.append(
-                f"{packument.name}: upstream withdrew {len(gone)} versions that this mirror served ({event}): "
-                f"{', '.join(gone[:5])}{' …' if len(gone) > 5 else ''}; their tarballs are kept and not served"  # noqa: PLR2004 - a sample
-            )
 
     async def _record_divergence(self, packument: Packument, decision: Decision, record: PackageRecord) -> list[str]:
         """Keep both sides of every version that is refused because something disagrees (P5)."""
@@ -357,7 +423,6 @@ def _stamp(now: datetime) -> str:
 
 def _describe(
     record: PackageRecord,
-    packument: Packument,
     decision: Decision,
     shown: Sequence[Version],
     known: Mapping[Version, HeldVersion],
@@ -373,7 +438,6 @@ def _describe(
     }
     return PackageRecord(
         name=record.name,
-        rev=packument.rev or record.rev,
         versions=versions,
         blocked={block.subject: f"{block.kind}: {block.reason}" for block in decision.blocks},
     )

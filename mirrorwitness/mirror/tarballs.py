@@ -33,7 +33,7 @@ from mirrorwitness.errors import (
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import HeldVersion
 from mirrorwitness.mirror.spool import MemoryBudget, Spool
-from mirrorwitness.npm.integrity import Verifier
+from mirrorwitness.npm.integrity import Verifier, make_expectation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -173,6 +173,29 @@ class Tarballs:
         if refused:
             raise refused[0]
         return result
+
+    async def move(self, source: str, target: str, item: HeldVersion, *, what: str) -> None:
+        """Move a stored tarball to another key, verifying it on the way; nothing is overwritten.
+
+        Raises:
+            IntegrityMismatchError: its bytes are not those of the record; nothing was moved.
+            ObjectMissingError: there is nothing to move.
+            StorageError: the storage failed; moving again goes on.
+        """
+        with Spool(
+            expectation=make_expectation(item.sri, None),
+            budget=self._budget,
+            limit=self._options.size_limit,
+            what=what,
+            directory=self._options.spool_directory,
+        ) as spool:
+            async with self._storage.open(source) as reader:
+                while chunk := await reader.receive_some():
+                    await spool.write(chunk)
+            body, _ = await spool.finish()
+            if await self._storage.stat(target) is None:
+                await self._storage.put(target, body)
+        await self._storage.delete(source)
 
     async def _files(self, name: PackageName) -> set[str]:
         """The files stored for a package, recorded or not: one listing, only made when something is missing."""

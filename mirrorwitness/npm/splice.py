@@ -1,6 +1,7 @@
 """Take single versions out of one document and put them into another, as the bytes they are.
 
-Used where upstream's manifest of a version is refused and the one that was stored before goes on being served (P5).
+Used where upstream's manifest of a version is refused and the one that was stored before goes on being served (P5),
+and where a version that upstream withdrew is served all the same.
 The result is parsed again, so everything that holds for a document from upstream holds for a spliced one.
 
 What this does not do: decide which versions; check anything but what parsing checks.
@@ -12,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
-from mirrorwitness.npm.json_text import ABSENT, is_object, join_members, split_members
+from mirrorwitness.npm.json_text import ABSENT, encode_key, is_object, join_members, split_members
 from mirrorwitness.npm.packument import Packument, parse_packument
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from mirrorwitness.npm.names import Version
 
-__all__ = ["read_version_text", "splice_versions"]
+__all__ = ["read_version_text", "restore_versions", "splice_versions"]
 
 
 def read_version_text(packument: Packument, version: Version) -> bytes:
@@ -44,6 +45,31 @@ def splice_versions(packument: Packument, *, stored: Packument, versions: Collec
     texts.update({version: before[version] for version in versions if version in before})
     members = split_members(packument.body)
     members["versions"] = Raw(join_members(texts))
+    return parse_packument(join_members(members), name=packument.name)
+
+
+def restore_versions(
+    packument: Packument, *, listed: Collection[Version], manifests: Mapping[Version, bytes], times: Mapping[str, str]
+) -> Packument:
+    """Return the document with versions that it does not list, as if they had never been withdrawn.
+
+    Args:
+        packument: upstream's document, or an older one where upstream's has nothing but a stub.
+        listed: which of its own versions stay.
+        manifests: the manifests to add, behind those.
+        times: their times of publication, for those that the document has lost. Nothing else in ``time`` changes but
+            that ``unpublished`` goes: with it npm would say that there is no such package.
+    """
+    texts = {version: text for version, text in _versions(packument).items() if version in listed}
+    texts.update({version: Raw(text) for version, text in manifests.items()})
+    members = split_members(packument.body)
+    members["versions"] = Raw(join_members(texts))
+    raw = members.get("time", ABSENT)
+    known = split_members(raw) if is_object(raw) else {}
+    lost = {key: Raw(encode_key(time)) for key, time in times.items() if key not in known}
+    if lost or "unpublished" in known:
+        known.pop("unpublished", None)
+        members["time"] = Raw(join_members({**known, **lost}))
     return parse_packument(join_members(members), name=packument.name)
 
 

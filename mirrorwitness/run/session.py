@@ -98,7 +98,13 @@ class Wishes:
         """Return what every package is judged by."""
         config = self.config
         base = config.public_url or layout.STORED_BASE
-        return PackageTerms(selection=selection, keys=keys, policy=config.signatures, public_base=base)
+        return PackageTerms(
+            selection=selection,
+            keys=keys,
+            policy=config.signatures,
+            public_base=base,
+            withdrawn=config.withdrawn,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ TABLES = {
     "mirrorwitness.mirror.gate.BlockKind": "Why a version is not served",
     "mirrorwitness.mirror.audit.FindingKind": "Findings of an audit",
     "mirrorwitness.npm.signatures.SignatureOutcome": "Outcomes of the signature check",
+    "mirrorwitness.mirror.withdrawal.Event": "What happened to a withdrawn version",
+    "mirrorwitness.mirror.withdrawal.WithdrawnPolicy": "Policies for withdrawn versions",
+    "mirrorwitness.mirror.withdrawal.Place": "Where the bytes of a version are",
     "mirrorwitness.npm.signatures.SignaturePolicy": "Policies for signatures",
     "mirrorwitness.storage.probe_verdict.Verdict": "Verdicts of store-check",
     "mirrorwitness.storage.probe_verdict.Role": "Roles of store-check",
@@ -213,13 +216,6 @@ def test_kinds_of_evidence() -> None:
 
     kinds = {str(kind) for kind in BlockKind if kind.is_divergence} | _literals("_keep_evidence", 1)
     assert set(read_table("words.md", "Kinds of evidence")) == kinds
-
-
-def test_events_of_tombstones() -> None:
-    """Both events stand in the one module that writes tombstones."""
-    source = (PACKAGE / "mirror" / "package.py").read_text(encoding="utf-8")
-    events = re.findall(r'event = "([a-z-]+)" if .* else "([a-z-]+)"', source)
-    assert [set(read_table("words.md", "What happened to a withdrawn version"))] == [set(pair) for pair in events]
 
 
 def test_errors() -> None:

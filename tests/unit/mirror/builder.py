@@ -28,6 +28,7 @@ from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.select import make_selection, parse_rule
 from mirrorwitness.mirror.sync import SyncRun
 from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
+from mirrorwitness.mirror.withdrawal import WithdrawnPolicy
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.registry import Registry, RegistryOptions
 from mirrorwitness.npm.signatures import SignaturePolicy
@@ -64,6 +65,7 @@ class Mirror:
     denied: list[DenyRule] = field(default_factory=list)
     policy: SignaturePolicy = SignaturePolicy.VERIFY
     public_base: str = layout.STORED_BASE
+    withdrawn: WithdrawnPolicy = WithdrawnPolicy.FOLLOW
     workers: int = 4
     options: TarballOptions = field(default_factory=lambda: TarballOptions(concurrency=8))
     hosts: tuple[str, ...] = ()
@@ -87,7 +89,13 @@ class Mirror:
 
     async def terms(self, upstream: Upstream) -> PackageTerms:
         keys, _ = await refresh_keys(self._used, upstream, self.policy)
-        return PackageTerms(selection=self.selection(), keys=keys, policy=self.policy, public_base=self.public_base)
+        return PackageTerms(
+            selection=self.selection(),
+            keys=keys,
+            policy=self.policy,
+            public_base=self.public_base,
+            withdrawn=self.withdrawn,
+        )
 
     async def packages(self) -> PackageSync:
         """Return what brings single packages up to date."""
@@ -155,6 +163,11 @@ class Mirror:
         wrong = frozenset(Version(version) for version in versions)
         return await packages.run(PackageName(name), is_forced=True, replace_bytes=wrong)
 
+    async def confirm_deleted(self, name: str) -> PackageResult:
+        """Handle a confirmed deletion, as a follower does after the second 404 (`Attempts`)."""
+        packages = await self.packages()
+        return await packages.withdraw(await self.record(name))
+
     async def plan(self, *, ask_sizes: bool = False, is_new: bool = False) -> Plan:
         upstream = self.upstream()
         planner = Planner(
@@ -202,6 +215,7 @@ class Mirror:
         return [json.loads(body) for key, body in self.storage.objects.items() if key.startswith("evidence/")]
 
     def tombstones(self) -> list[dict[str, Any]]:
+        """Return all tombstones, in the order of their keys."""
         return [json.loads(body) for key, body in self.storage.objects.items() if key.startswith("state/tombstones/")]
 
     async def record(self, name: str) -> PackageRecord:

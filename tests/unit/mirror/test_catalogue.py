@@ -8,7 +8,8 @@ import pytest
 
 from mirrorwitness.errors import StorageError, UnsupportedConditionError
 from mirrorwitness.mirror import layout
-from mirrorwitness.mirror.catalogue import Catalogue, HeldVersion, PackageRecord, RunRecord, Unfinished
+from mirrorwitness.mirror.catalogue import Catalogue, HeldVersion, PackageRecord, RunRecord, Tombstone, Unfinished
+from mirrorwitness.mirror.withdrawal import Event
 from mirrorwitness.npm.names import PackageName, Version
 from tests.fakes.storage import MemoryStorage
 
@@ -87,7 +88,8 @@ async def test_p5_evidence_and_tombstones_are_added_once(is_conditional: bool) -
 
         storage.put = plain_put  # type: ignore[assignment,method-assign]
     for seen in ("monday", "tuesday"):
-        await catalogue.add_tombstone(NAME, Version("1.0.0"), event="unpublished", seen=seen, held=HELD)
+        tombstone = Tombstone(name=NAME, version=Version("1.0.0"), event=Event.UNPUBLISHED, seen=seen, held=HELD)
+        await catalogue.add_tombstone(tombstone, "unpublished-01")
     keys = [await catalogue.add_evidence(NAME, Version("1.0.0"), {"b": 1, "a": 2}) for _ in range(2)]
     (stone,) = [json.loads(body) for key, body in storage.objects.items() if key.startswith("state/tombstones/")]
     assert (stone["seen"], stone["event"], stone["held"]["sri"]) == ("monday", "unpublished", "sha512-x")
