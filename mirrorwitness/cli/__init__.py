@@ -9,11 +9,14 @@ from __future__ import annotations
 import click
 
 from mirrorwitness.cli.audit import audit
+from mirrorwitness.cli.compare import compare
 from mirrorwitness.cli.init import init
+from mirrorwitness.cli.keygen import keygen
 from mirrorwitness.cli.plan import plan
 from mirrorwitness.cli.serve import serve
 from mirrorwitness.cli.status import status
 from mirrorwitness.cli.store_check import store_check
+from mirrorwitness.cli.summarize import summarize
 from mirrorwitness.cli.sync import sync
 
 __all__ = ["main"]
@@ -36,5 +39,5 @@ def main() -> None:
     """
 
 
-for _command in (init, plan, sync, serve, audit, status, store_check):
+for _command in (init, plan, sync, serve, audit, status, compare, summarize, keygen, store_check):
     main.add_command(_command)

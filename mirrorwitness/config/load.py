@@ -65,6 +65,7 @@ class Config:
         registries: the first is the authority for metadata.
         contact: for the User-Agent.
         public_url: the mirror's own address, without a trailing slash.
+        mirror_key: file with the private key that signs the mirror's description.
         signatures: what a signature must be.
         rules: what is selected by name.
         lockfiles: what is selected by lockfile.
@@ -83,6 +84,7 @@ class Config:
     registries: tuple[Registry, ...] = ()
     contact: str | None = None
     public_url: str | None = None
+    mirror_key: Path | None = None
     signatures: SignaturePolicy = SignaturePolicy.VERIFY
     rules: tuple[Rule, ...] = ()
     lockfiles: tuple[Path, ...] = ()
@@ -156,6 +158,7 @@ def make_config(layer: Layer, *, path: Path | None = None) -> Config:
         ),
         contact=settings.contact,
         public_url=None if settings.public_url is None else _check_url(settings.public_url, layer, "public_url"),
+        mirror_key=_anchor(settings.mirror_key, "mirror_key", layer, path),
         signatures=SignaturePolicy(settings.signatures),
         rules=rules,
         lockfiles=tuple(base / name for name in lockfiles),

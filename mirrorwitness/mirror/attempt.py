@@ -36,7 +36,7 @@ from mirrorwitness.mirror.receipts import is_covered, is_shown
 from mirrorwitness.npm.names import PackageName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from mirrorwitness.mirror.catalogue import Catalogue, PackageRecord
     from mirrorwitness.mirror.outcome import RunSummary
@@ -64,6 +64,7 @@ class Attempts:
         summary: counts everything.
         progress: told of every finished package.
         now: the clock.
+        noted: told of every package's record, for the summary.
         jitter: numbers from 0 up to 1, for delays.
 
     Attributes:
@@ -81,10 +82,12 @@ class Attempts:
         summary: RunSummary,
         progress: Progress,
         now: Callable[[], datetime],
+        noted: Callable[[PackageRecord], Awaitable[None]] | None = None,
         jitter: Callable[[], float] = random.random,  # noqa: S311 - spreads load, protects nothing
     ) -> None:
         self._storage = storage
         self._packages = packages
+        self._noted = noted
         self._catalogue = catalogue
         self._terms = terms
         self._progress = progress
@@ -136,6 +139,8 @@ class Attempts:
         self.summary.add(result)
         if result.error is None and result.status is not Status.UNCHANGED:
             self.change = self.change.plus(measure(result.record)).plus(measure(result.before), times=-1)
+        if result.record is not None and self._noted is not None:
+            await self._noted(result.record)
         self._progress.package_finished(name, problem=result.problem())
         if isinstance(result.error, StorageRefusedError | BudgetExhaustedError):
             self.summary.fatal = self.summary.fatal or result.error

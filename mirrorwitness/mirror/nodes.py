@@ -67,12 +67,14 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         format: of the nodes.
         root: hex digest of the root's node.
         versions: how many entries the tree has.
+        packages: of how many packages; kept by adding up, so two names whose positions begin alike may count as one.
         updated: when it was made (ISO 8601, UTC).
     """
 
     format: str
     root: str
     versions: int
+    packages: int
     updated: str
 
     @property

@@ -11,29 +11,24 @@ Rules:
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-import trio
-
+from mirrorwitness.mirror.parts import PartFiles
 from mirrorwitness.mirror.subtree import make_subtree
 from mirrorwitness.mirror.summary import make_entry, package_prefix
 from mirrorwitness.npm.names import PackageName
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from mirrorwitness.mirror.catalogue import PackageRecord
     from mirrorwitness.mirror.summary import Entry
 
-__all__ = ["PART_DIGITS", "Note", "Notes", "entries_of", "package_digest"]
+__all__ = ["Note", "Notes", "entries_of", "package_digest"]
 
 NOTES_IN_MEMORY: Final = 5000
 """Notes kept in memory: about 1 MB. Most runs have fewer and touch no file."""
-
-PART_DIGITS: Final = 2
-"""Digits of a position that choose the file."""
 
 
 class Note(NamedTuple):
@@ -73,13 +68,11 @@ class Notes:
     """
 
     def __init__(self, directory: Path | None = None) -> None:
-        self._directory = directory
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._files = PartFiles(directory)
         self._recent: dict[PackageName, Note] = {}
-        self._writing = trio.Lock()
 
     def __repr__(self) -> str:
-        return f"<Notes {len(self._recent)} in memory, {'and more on disk' if self._folder else 'none on disk'}>"
+        return f"<Notes {len(self._recent)} in memory, {self._files!r}>"
 
     def __enter__(self) -> Self:
         return self
@@ -87,13 +80,12 @@ class Notes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
+        self.close()
 
     @property
     def is_small(self) -> bool:
         """Whether all notes are in memory."""
-        return self._folder is None
+        return self._files.is_empty
 
     async def add(self, record: PackageRecord) -> None:
         """Note a package as its record says."""
@@ -103,11 +95,8 @@ class Notes:
         """Note a package; without a digest its record will be read in any case."""
         self._recent[name] = Note(name, package_prefix(name), digest)
         if len(self._recent) >= NOTES_IN_MEMORY:
-            async with self._writing:
-                notes, self._recent = self._recent, {}
-                if self._folder is None:
-                    self._folder = tempfile.TemporaryDirectory(prefix="mirrorwitness-", dir=self._directory)
-                await trio.to_thread.run_sync(_append, Path(self._folder.name), list(notes.values()))
+            recent, self._recent = self._recent, {}
+            await self._files.append((note.prefix, f"{note.name} {note.digest}") for note in recent.values())
 
     def all(self) -> list[Note]:
         """Return the notes that are in memory."""
@@ -116,26 +105,13 @@ class Notes:
     async def part(self, prefix: str) -> list[Note]:
         """Return the notes of one part of the tree; `prefix` has `PART_DIGITS` digits."""
         found: dict[PackageName, Note] = {}
-        if self._folder is not None:
-            path = Path(self._folder.name, prefix)
-            found = {note.name: note for note in await trio.to_thread.run_sync(_read, path)}
+        for line in await self._files.read(prefix):
+            name, _, digest = line.partition(" ")
+            found[PackageName(name)] = Note(PackageName(name), package_prefix(name), digest)
         recent = {name: note for name, note in self._recent.items() if note.prefix.startswith(prefix)}
         return list({**found, **recent}.values())
 
-
-def _append(folder: Path, notes: list[Note]) -> None:
-    parts: dict[str, list[str]] = {}
-    for note in notes:
-        parts.setdefault(note.prefix[:PART_DIGITS], []).append(f"{note.name} {note.digest}\n")
-    for prefix, lines in parts.items():
-        with (folder / prefix).open("a", encoding="ascii") as file:
-            file.writelines(lines)
-
-
-def _read(path: Path) -> list[Note]:
-    try:
-        text = path.read_text(encoding="ascii")
-    except FileNotFoundError:
-        return []
-    pairs = [line.split(" ") for line in text.split("\n")[:-1]]
-    return [Note(PackageName(name), package_prefix(name), digest) for name, digest in pairs]
+    def close(self) -> None:
+        """Forget everything, and remove the temporary files."""
+        self._recent = {}
+        self._files.close()

@@ -98,6 +98,11 @@ class Comparison:
             f" {len(self._waiting)} ranges waiting>"
         )
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a range is waiting to be taken."""
+        return bool(self._waiting)
+
     def take(self) -> Task | None:
         """Return a range to look into, None where none is waiting (others may be in work)."""
         return self._waiting.pop() if self._waiting else None

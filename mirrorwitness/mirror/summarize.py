@@ -27,14 +27,15 @@ import trio
 from mirrorwitness.errors import PreconditionFailedError, StorageUnavailableError
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.nodes import CONCURRENCY, Head
-from mirrorwitness.mirror.notes import PART_DIGITS, entries_of, package_digest
+from mirrorwitness.mirror.notes import entries_of, package_digest
+from mirrorwitness.mirror.parts import PART_DIGITS
 from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.mirror.subtree import EMPTY, Subtree, join, make_subtree, split
 from mirrorwitness.mirror.summary import DIGITS, FORMAT, LEAF_MAX, NAME_DIGITS, Leaf
 from mirrorwitness.npm.names import PackageName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
 
     from mirrorwitness.mirror.catalogue import Catalogue
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Summarizer"]
 
-TRIES: Final = 3
-"""Updates tried while other runs keep replacing the root meanwhile."""
+TRIES: Final = 16
+"""Updates tried while others replace the root meanwhile: as many shards can end at the same instant."""
 
 SPLIT_NOTES: Final = 64
 """Notes that one leaf takes at once. More are divided first, so that no step holds more than some thousand entries."""
@@ -74,6 +75,8 @@ class Summarizer:
     async def update(self, notes: Notes) -> Head:
         """Bring the summary up to date for the packages of a run, and remove what nobody needs any more.
 
+        Where there is no summary yet, all records are read.
+
         Args:
             notes: all packages of the run.
 
@@ -85,13 +88,16 @@ class Summarizer:
         """
         for _ in range(TRIES):
             before, etag = await self._nodes.read_head()
+            if before is None:
+                # A mirror that is older than its summary: this run may have looked at a part of it only.
+                await self._note_all(notes)
             work = _Update(self._catalogue, self._nodes, now=self._now())
             tree = await work.run(EMPTY if before is None else Subtree(before.ref), notes)
             if before is not None and before.ref == tree.ref:
                 head = before
             else:
                 await self._nodes.write_nodes([(tree.ref.digest, tree.body or b"")])
-                head = self._make_head(tree)
+                head = self._make_head(tree, (0 if before is None else before.packages) + work.gained)
                 try:
                     await self._nodes.write_head(head, etag=etag)
                 except PreconditionFailedError:
@@ -100,7 +106,7 @@ class Summarizer:
             return head
         raise StorageUnavailableError(f"other runs replaced the summary's root {TRIES} times; the next run tries again")
 
-    async def rebuild(self, notes: Notes, live: Callable[[str], None]) -> Head:
+    async def rebuild(self, notes: Notes, live: Callable[[str], Awaitable[None]]) -> Head:
         """Make the summary anew from all records, without a look at the older one.
 
         Args:
@@ -115,14 +121,14 @@ class Summarizer:
         work = _Update(self._catalogue, self._nodes, now=self._now(), written=live)
         tree = await work.run(EMPTY, notes)
         await self._nodes.write_nodes([(tree.ref.digest, tree.body or b"")])
-        live(tree.ref.digest)
-        head = self._make_head(tree)
+        await live(tree.ref.digest)
+        head = self._make_head(tree, work.gained)
         await self._nodes.write_head(head, etag=etag)
         return head
 
-    def _make_head(self, tree: Subtree) -> Head:
+    def _make_head(self, tree: Subtree, packages: int) -> Head:
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        return Head(format=FORMAT, root=tree.ref.digest, versions=tree.ref.versions, updated=stamp)
+        return Head(format=FORMAT, root=tree.ref.digest, versions=tree.ref.versions, packages=packages, updated=stamp)
 
     async def _note_all(self, notes: Notes) -> None:
         after: str | None = ""
@@ -138,7 +144,11 @@ class Summarizer:
 
 
 class _Update:
-    """One pass over the tree."""
+    """One pass over the tree.
+
+    Attributes:
+        gained: packages that have entries now and had none, less those that lost all of theirs.
+    """
 
     def __init__(
         self,
@@ -146,12 +156,13 @@ class _Update:
         nodes: NodeStore,
         *,
         now: datetime,
-        written: Callable[[str], None] = lambda _digest: None,
+        written: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._nodes = nodes
         self._now = now
         self._written = written
+        self.gained = 0
         self._replaced: list[tuple[str, str]] = []
         self._records = trio.CapacityLimiter(CONCURRENCY)
 
@@ -180,11 +191,14 @@ class _Update:
             return tree
         is_leaf = tree.ref.versions <= LEAF_MAX
         if len(prefix) >= NAME_DIGITS or (is_leaf and len(notes) <= SPLIT_NOTES):
-            changed = await self._changed(prefix, tree, notes) if is_leaf else notes
+            known = await self._find_known(prefix, tree) if is_leaf else {note.name: "not read" for note in notes}
+            changed = [note for note in notes if note.digest != known.get(note.name, package_digest(note.name, []))]
             if not changed:
                 return tree
             fresh = await self._read_entries(changed)
-            return await self._merge(prefix, tree, frozenset(note.name for note in changed), fresh)
+            names = frozenset(note.name for note in changed)
+            self.gained += len({entry.name for entry in fresh}) - len(names & known.keys())
+            return await self._merge(prefix, tree, names, fresh)
         children = await self._children(prefix, tree)
         parts: dict[str, list[Note]] = {}
         for note in notes:
@@ -196,13 +210,13 @@ class _Update:
         await for_each(list(parts), apply, at_once=len(parts) if len(prefix) < PARALLEL_DIGITS else 1)
         return await self._join(prefix, tree, children)
 
-    async def _changed(self, prefix: str, tree: Subtree, notes: Sequence[Note]) -> list[Note]:
-        """Return those of the notes that say something else than a leaf."""
+    async def _find_known(self, prefix: str, tree: Subtree) -> dict[str, str]:
+        """Return the packages of a leaf, each with its digest."""
         leaf = await self._load(prefix, tree)
         held: dict[str, list[Entry]] = {}
         for entry in leaf.entries if isinstance(leaf, Leaf) else ():
             held.setdefault(entry.name, []).append(entry)
-        return [note for note in notes if note.digest != package_digest(note.name, held.get(note.name, []))]
+        return {name: package_digest(name, entries) for name, entries in held.items()}
 
     async def _merge(self, prefix: str, tree: Subtree, names: frozenset[str], fresh: list[Entry]) -> Subtree:
         """Replace all entries of some packages by others, reading only branches where that changes anything."""
@@ -271,8 +285,9 @@ class _Update:
     async def _write(self, nodes: list[tuple[str, bytes]]) -> None:
         if nodes:
             await self._nodes.write_nodes(nodes)
-            for digest, _ in nodes:
-                self._written(digest)
+            if self._written is not None:
+                for digest, _ in nodes:
+                    await self._written(digest)
 
     async def _flush_replaced(self) -> None:
         if self._replaced:

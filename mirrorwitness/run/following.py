@@ -19,7 +19,7 @@ from mirrorwitness.mirror.sweep import Sweep
 from mirrorwitness.mirror.workload import Workload
 from mirrorwitness.npm.feed import Feed, FeedOptions
 from mirrorwitness.run.budgeting import worker_name
-from mirrorwitness.run.mirroring import open_mirroring, record_run
+from mirrorwitness.run.mirroring import keep_described, open_mirroring, record_run
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signals import run_until_signal
 
@@ -56,17 +56,20 @@ async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_onc
         follower, workload = _make_follower(mirroring, wishes.config.feed.url, shard)
 
         async def work() -> None:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(workload.run)
-                await follower.run(is_once=is_once)
-                workload.close()
+            async with trio.open_nursery() as watching:
+                watching.start_soon(keep_described, mirroring)
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(workload.run)
+                    await follower.run(is_once=is_once)
+                    workload.close()
+                watching.cancel_scope.cancel()
 
         is_stopped = await run_until_signal(work, stop=follower.stop)
         summary = mirroring.summary
         summary.is_interrupted = is_stopped and is_once
         # Failures that a later try of this run made good are none; what counts is what is noted now.
         summary.counts["packages_unfinished"] = len(mirroring.attempts.notes)
-        await record_run(mirroring)
+        await record_run(mirroring, is_stopped=is_stopped)
     return summary
 
 

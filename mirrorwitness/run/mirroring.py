@@ -6,24 +6,28 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import orjson
+import trio
 
 from mirrorwitness.errors import ExitCode, StorageError
 from mirrorwitness.fetch import make_user_agent
-from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.about import make_about
 from mirrorwitness.mirror.attempt import Attempts
 from mirrorwitness.mirror.catalogue import Catalogue, RunRecord
+from mirrorwitness.mirror.coverage import CoverageStore
+from mirrorwitness.mirror.keeper import SummaryKeeper
+from mirrorwitness.mirror.nodes import NodeStore
 from mirrorwitness.mirror.outcome import RunSummary
 from mirrorwitness.mirror.owed import OwedTerms
 from mirrorwitness.mirror.package import PackageSync
 from mirrorwitness.mirror.shards import WHOLE
 from mirrorwitness.mirror.sync import SyncRun
 from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
+from mirrorwitness.run.describe import make_summarizer, publish_about, read_lag, read_mirror_key
 from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
 from mirrorwitness.run.signals import run_until_signal
 from mirrorwitness.storage.probe import check_storage
@@ -39,10 +43,18 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.shards import Shard
     from mirrorwitness.run.session import Upstream, Wishes
     from mirrorwitness.storage import Storage
+    from mirrorwitness.tlog.note import SignerKey
 
-__all__ = ["STAMP", "Mirroring", "make_packages", "open_mirroring", "record_run", "run_sync"]
+__all__ = ["STAMP", "Mirroring", "keep_described", "make_packages", "open_mirroring", "record_run", "run_sync"]
 
 STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
+
+DESCRIBE_EVERY: Final = 600.0
+"""Seconds between two publications while a feed is followed: well within the hours that a follower reads again after a
+restart, so that what a killed one had not taken into the summary yet is noted once more."""
+
+STOPPED_SECONDS: Final = 5.0
+"""How long a run that was stopped may work on the summary; with the 20 s for its packages below Kubernetes' 30."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,8 @@ class Mirroring:
         terms: what every package is judged by.
         packages: brings one package up to date.
         attempts: does so and keeps the notes; its summary is the run's.
+        keeper: keeps the summary of all versions.
+        mirror_key: signs what the mirror says of itself, or None.
         before: the run before this one.
         storage_check: what the short storage probe found, once.
         started: when the run began.
@@ -69,6 +83,8 @@ class Mirroring:
     terms: PackageTerms
     packages: PackageSync
     attempts: Attempts
+    keeper: SummaryKeeper
+    mirror_key: SignerKey | None
     before: RunRecord | None
     storage_check: dict[str, str]
     started: datetime
@@ -86,6 +102,7 @@ async def open_mirroring(
     """Open storage and registries, look at the storage once, and bring the signing keys up to date."""
     started = now()
     selection = wishes.selection()
+    mirror_key = read_mirror_key(wishes.config)
     async with (
         open_mirror(wishes.config) as storage,
         open_upstream(wishes, storage=storage, shards=shard.total) as upstream,
@@ -100,29 +117,33 @@ async def open_mirroring(
         terms = wishes.terms(selection, keys)
         packages = make_packages(wishes, storage, upstream, terms, progress)
         feed = wishes.config.feed
-        attempts = Attempts(
-            storage=storage,
-            packages=packages,
-            catalogue=catalogue,
-            terms=OwedTerms(owed_for=feed.owed_for, confirm_after=feed.confirm_deletion),
-            summary=RunSummary(),
-            progress=progress,
-            now=now,
-        )
-        for alarm in [*wishes.skipped, *alarms]:
-            attempts.summary.alarm(alarm)
-        yield Mirroring(
-            wishes=wishes,
-            selection=selection,
-            storage=storage,
-            upstream=upstream,
-            terms=terms,
-            packages=packages,
-            attempts=attempts,
-            before=before,
-            storage_check=storage_check,
-            started=started,
-        )
+        with SummaryKeeper(summarizer=make_summarizer(storage), directory=wishes.config.spool_directory) as keeper:
+            attempts = Attempts(
+                storage=storage,
+                packages=packages,
+                catalogue=catalogue,
+                terms=OwedTerms(owed_for=feed.owed_for, confirm_after=feed.confirm_deletion),
+                summary=RunSummary(),
+                progress=progress,
+                now=now,
+                noted=keeper.note,
+            )
+            for alarm in [*wishes.skipped, *alarms]:
+                attempts.summary.alarm(alarm)
+            yield Mirroring(
+                wishes=wishes,
+                selection=selection,
+                storage=storage,
+                upstream=upstream,
+                terms=terms,
+                packages=packages,
+                attempts=attempts,
+                keeper=keeper,
+                mirror_key=mirror_key,
+                before=before,
+                storage_check=storage_check,
+                started=started,
+            )
 
 
 async def run_sync(wishes: Wishes, progress: Progress, *, shard: Shard = WHOLE) -> RunSummary:
@@ -140,20 +161,53 @@ async def run_sync(wishes: Wishes, progress: Progress, *, shard: Shard = WHOLE) 
 
         if await run_until_signal(work, stop=run.stop):
             run.summary.is_interrupted = True
-        await record_run(mirroring)
+        await record_run(mirroring, is_stopped=run.summary.is_interrupted)
     return run.summary
 
 
-async def record_run(mirroring: Mirroring) -> None:
+async def record_run(mirroring: Mirroring, *, is_stopped: bool) -> None:
     """Write down what the run did, and what the mirror is now.
+
+    Args:
+        mirroring: the run.
+        is_stopped: a signal ended it, and whoever sent it waits; the summary may stay older than the run.
 
     Raises:
         StorageError: it cannot be written, and the run itself had no such trouble.
     """
+    summary = mirroring.summary
+    record = _make_record(mirroring)
+    try:
+        await mirroring.attempts.save_change()
+        if summary.fatal is None:
+            await _update_summary(mirroring, seconds=STOPPED_SECONDS if is_stopped else math.inf)
+        await Catalogue(mirroring.storage).write_run(record)
+        await _publish(mirroring, record)
+    except StorageError as error:
+        if summary.fatal is None:
+            raise
+        summary.alarm(f"the run could not be recorded: {error}")
+
+
+async def keep_described(mirroring: Mirroring) -> None:
+    """Bring the summary up to date and publish the mirror's description, again and again until cancelled.
+
+    *Errors*: a storage that fails is an alarm; the next time may succeed.
+    """
+    while True:
+        await trio.sleep(DESCRIBE_EVERY)
+        try:
+            await _update_summary(mirroring, seconds=math.inf)
+            await _publish(mirroring, _make_record(mirroring))
+        except StorageError as error:
+            mirroring.summary.alarm(f"the mirror's description could not be written: {error}")
+
+
+def _make_record(mirroring: Mirroring) -> RunRecord:
     summary, before = mirroring.summary, mirroring.before
     code = summary.exit_code()
     finished = now().strftime(STAMP)
-    record = RunRecord(
+    return RunRecord(
         started=mirroring.started.strftime(STAMP),
         finished=finished,
         exit_code=int(code),
@@ -161,6 +215,26 @@ async def record_run(mirroring: Mirroring) -> None:
         counts=dict(summary.counts),
         storage_check=mirroring.storage_check,
     )
+
+
+async def _update_summary(mirroring: Mirroring, *, seconds: float) -> None:
+    """Take what the run learned into the summary; a failure is an alarm, the older summary stays."""
+    with trio.move_on_after(seconds) as scope:
+        try:
+            await mirroring.keeper.update()
+        except StorageError as error:
+            mirroring.summary.alarm(f"the summary of all versions is older than this run: {error}")
+    if scope.cancelled_caught:
+        mirroring.summary.alarm("the summary of all versions is older than this run, which was stopped")
+
+
+async def _publish(mirroring: Mirroring, record: RunRecord) -> None:
+    storage, key = mirroring.storage, mirroring.mirror_key
+    try:
+        head, _ = await NodeStore(storage).read_head()
+    except StorageError as error:
+        mirroring.summary.alarm(f"the mirror's description names no summary: {error}")
+        head = None
     about = make_about(
         software=make_user_agent(None),
         sources=[source.base for source in mirroring.upstream.sources],
@@ -169,15 +243,12 @@ async def record_run(mirroring: Mirroring) -> None:
         keys=mirroring.terms.keys,
         run=record,
         selection=mirroring.selection,
+        coverage=await CoverageStore(storage).read(),
+        summary=head,
+        lag=await read_lag(storage, at=now()),
+        mirror_key=None if key is None else str(key.verifier),
     )
-    try:
-        await mirroring.attempts.save_change()
-        await Catalogue(mirroring.storage).write_run(record)
-        await mirroring.storage.put(layout.MIRROR_KEY, orjson.dumps(about), content_type="application/json")
-    except StorageError as error:
-        if summary.fatal is None:
-            raise
-        summary.alarm(f"the run could not be recorded: {error}")
+    await publish_about(storage, about, key)
 
 
 def make_packages(

@@ -120,7 +120,9 @@ def _examples() -> dict[str, str]:
     return _CACHE
 
 
-EXAMPLES: Final = ("init", "plan", "sync", "status", "audit", "store-check", "error", "about")
+EXAMPLES: Final = (
+    *("init", "plan", "sync", "status", "audit", "compare", "summarize", "store-check", "error", "about"),
+)
 
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "commands": make_commands,

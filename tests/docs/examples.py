@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from mirrorwitness.cli import main
 from tests.fakes.registry import Fault, Signer
+from tests.fakes.served_mirror import serve_mirror
 
 if TYPE_CHECKING:
     from tests.fakes.thread import ThreadedRegistry
@@ -28,7 +29,7 @@ _SOFTWARE = re.compile(r"^mirrorwitness/[\w.]+$")
 _LONGEST_TEXT = 120
 """Characters of a text that an example shows; only the text of `init` and sentences for people are longer."""
 
-_SIZES = frozenset({"bytes", "bytes_downloaded"})
+_SIZES = frozenset({"bytes", "bytes_downloaded", "received_bytes"})
 _SIZE = 512
 
 
@@ -62,8 +63,21 @@ def make_examples(registry: ThreadedRegistry) -> dict[str, str]:
     sim.fail("@scope/right", Fault.status(403), times=99)
     found["audit"] = _run(registry, "audit", "--repair")
     found["audit"]["findings"].sort(key=lambda finding: finding["name"])
+    found["summarize"] = _run(registry, "summarize", "--storage", "file:mirror")
+    found["compare"] = _compare(registry)
     found["store-check"] = _shorten(_run(registry, "store-check", "file:checked", "--short"))
     return {name: json.dumps(document, indent=2, ensure_ascii=False) for name, document in found.items()}
+
+
+def _compare(registry: ThreadedRegistry) -> Any:
+    """Compare the mirror with one whose registry showed it other bytes."""
+    registry.sim.publish("left", "1.0.0", files={"index.js": b"something else"})
+    _run(registry, "sync", "--once", "--storage", "file:other", "left@1.0.0")
+    with serve_mirror("mirror") as a, serve_mirror("other") as b:
+        document = json.dumps(_run(registry, "compare", a, b))
+    compared = json.loads(document.replace(a, "https://a.example").replace(b, "https://b.example"))
+    compared["differences"][0]["b"] = "sha512-9876543210…"
+    return compared
 
 
 def _run(registry: ThreadedRegistry, *arguments: str) -> Any:
