@@ -25,7 +25,7 @@ import re
 import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import httpx
 import trio
@@ -250,7 +250,9 @@ class StackTransport(httpx.AsyncBaseTransport):
 def _reason(error: Exception) -> str:
     """Say why, once: trio groups the errors of all addresses, and names the address in each."""
     cause = error.__cause__ or error
-    errors = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
+    errors: tuple[BaseException, ...] = (cause,)
+    if isinstance(cause, BaseExceptionGroup):
+        errors = cast("BaseExceptionGroup[BaseException]", cause).exceptions
     reasons = ((isinstance(each, OSError) and each.strerror) or str(each) for each in errors)
     return ", ".join(dict.fromkeys(reason.rpartition("): ")[2] for reason in reasons))
 

@@ -204,7 +204,7 @@ def parse_names_page(body: bytes, *, start: str | None, limit: int) -> NamesPage
     following = rows[-1].id if len(rows) >= limit else None
     if start is not None and rows and rows[0].id == start:
         rows = rows[1:]
-    if following is not None and following == start:
+    if start is not None and following == start:
         raise UpstreamProtocolError(f"the list of names does not go on after {start[:_SHOWN]!r}")
     return NamesPage(tuple(rows), following)
 

@@ -15,7 +15,7 @@ import pickle
 import signal
 import traceback
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mirrorwitness.errors import MirrorWitnessError, StorageUnavailableError
 from mirrorwitness.mirror.outcome import RunSummary
@@ -94,7 +94,10 @@ def _named(error: BaseException, shard: Shard) -> Exception:
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     leaves: list[BaseException] = []
     for error in group.exceptions:
-        leaves.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+        if isinstance(error, BaseExceptionGroup):
+            leaves.extend(_leaves(cast("BaseExceptionGroup[BaseException]", error)))
+        else:
+            leaves.append(error)
     return leaves
 
 
