@@ -7,7 +7,9 @@ Rules:
   So does one that has gone: `SILENT_PACKAGES` in a row of which not even the note could be written. So does a budget
   of requests that is used up; the package it met is not done, and gets no note.
 - A 404 is a deletion only where the feed said so too and a second 404 came `OwedTerms.confirm_after` later (research/B
-  7 row 3). Until then the package is served as it was.
+  7 row 3). Until then the package is served as it was. A package that is called deleted and is shown all the same is
+  owed like any other revision: caches show for minutes what is gone (research/B 2.3).
+- What the note and the announcement say counts together; the higher revision wins (`mirrorwitness.mirror.owed.join`).
 - A package whose note could not be written is not done: `run` says so, and the cursor stays before it.
 
 What this does not do: choose packages, bound concurrency, or move cursors.
@@ -18,6 +20,8 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from mirrorwitness.errors import (
     BudgetExhaustedError,
@@ -30,7 +34,7 @@ from mirrorwitness.errors import (
 )
 from mirrorwitness.mirror.catalogue import Unfinished
 from mirrorwitness.mirror.coverage import Coverage, CoverageStore, measure
-from mirrorwitness.mirror.owed import Announced, OwedTerms, delay_after
+from mirrorwitness.mirror.owed import Announced, OwedTerms, delay_after, join
 from mirrorwitness.mirror.package import PackageResult, Status
 from mirrorwitness.mirror.receipts import is_covered, is_shown
 from mirrorwitness.npm.names import PackageName
@@ -52,6 +56,8 @@ at once the run ends after these 20 s, and one package with keys that a service 
 
 STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
 
+_OWED: Final = "owed"
+
 
 class Attempts:
     """Brings single packages up to date and keeps the notes.
@@ -69,6 +75,8 @@ class Attempts:
 
     Attributes:
         notes: the notes of this worker's packages, as far as known.
+        terms: how long things are owed.
+        unnoted: packages that are not complete and whose note could not be written either.
         change: what became more or less served, not yet added to the mirror's counters.
     """
 
@@ -89,17 +97,23 @@ class Attempts:
         self._packages = packages
         self._noted = noted
         self._catalogue = catalogue
-        self._terms = terms
+        self.terms = terms
         self._progress = progress
         self._now = now
         self._jitter = jitter
-        self._silent = 0
+        self._silent: set[PackageName] = set()
         self.summary = summary
         self.notes: dict[PackageName, Unfinished] = {}
+        self.unnoted: set[PackageName] = set()
         self.change = Coverage()
 
     def __repr__(self) -> str:
         return f"<Attempts {dict(self.summary.counts)}, {len(self.notes)} notes>"
+
+    @property
+    def unfinished(self) -> int:
+        """How many packages are noted as unfinished, or should be."""
+        return len(self.notes.keys() | self.unnoted)
 
     async def load_notes(self, owns: Callable[[str], bool]) -> None:
         """Read the notes of the packages that we own.
@@ -135,8 +149,11 @@ class Attempts:
             BudgetExhaustedError: nothing may be asked any more this month; the package is not done.
             StorageError: its note could not be written, or the storage refuses; the package is not done.
         """
-        result = await self._try(name, announced)
+        note = self.notes.get(name)
+        known = announced if note is None else join(Announced(note.expected, deleted=note.deleted), announced)
+        result, is_gone = await self._try(name, known)
         self.summary.add(result)
+        self.unnoted.add(name)
         if result.error is None and result.status is not Status.UNCHANGED:
             self.change = self.change.plus(measure(result.record)).plus(measure(result.before), times=-1)
         if result.record is not None and self._noted is not None:
@@ -146,109 +163,138 @@ class Attempts:
             self.summary.fatal = self.summary.fatal or result.error
             raise result.error
         try:
-            await self._note(result, announced)
+            await self._note(result, known, _owed(result, known, is_gone=is_gone))
         except StorageRefusedError as error:
             self.summary.fatal = self.summary.fatal or error
             raise
         except StorageError as error:
             self.summary.alarm(f"{name}: the note of its state could not be written: {error}")
             if isinstance(error, StorageUnavailableError):
-                self._silent += 1
-                if self._silent >= SILENT_PACKAGES:
+                self._silent.add(name)
+                if len(self._silent) >= SILENT_PACKAGES:
                     self.summary.fatal = self.summary.fatal or error
             raise
-        self._silent = 0
+        self._silent.clear()
+        self.unnoted.discard(name)
         return result.record
 
-    async def _try(self, name: PackageName, announced: Announced) -> PackageResult:
-        try:
-            if announced.rev is not None and not announced.deleted and name not in self.notes:
-                record = await self._catalogue.read_record(name)
-                if record is not None and self._is_stored(record, announced.rev, is_listed=announced.is_listed):
-                    return PackageResult(name, Status.UNCHANGED, record)
-            try:
-                return await self._packages.run(name)
-            except UpstreamNotFoundError as error:
-                record = await self._catalogue.read_record(name)
-                if record is not None and record.deleted:
-                    return await self._packages.withdraw(record), known.deleted
-                if not known.deleted:
-                    return PackageResult(name, Status.UNFINISHED, record, error=error), False
-                result = await self._absent(name, error)
-                return result, result.error is None
-        except SecurityError as error:
-            return PackageResult(name, Status.DIVERGED, error=error)
-        except MirrorWitnessError as error:
-            return PackageResult(name, Status.UNFINISHED, error=error)
+    async def forget(self, name: PackageName) -> None:
+        """Remove the note of a package that nobody wants any more; what is stored of it stays as it is.
 
-    def _is_stored(self, record: PackageRecord, rev: str, *, is_listed: bool) -> bool:
-        """Say whether the record has what was announced, so that nothing needs to be asked."""
-        is_fitting = not is_listed or record.fingerprint == self._packages.fingerprint(PackageName(record.name))
+        Raises:
+            StorageError: it could not be removed.
+        """
+        await self._catalogue.clear_unfinished(name)
+        self.notes.pop(name, None)
+
+    async def _try(self, name: PackageName, known: Announced) -> tuple[PackageResult, bool]:
+        """Return what came of it, and whether the package is gone, upstream and here."""
+        try:
+            if known.rev is not None and not known.deleted and name not in self.notes:
+                record = await self._catalogue.read_record(name)
+                if record is not None and self._is_stored(record, known.rev):
+                    return PackageResult(name, Status.UNCHANGED, record), False
+            try:
+                return await self._packages.run(name), False
+            except UpstreamNotFoundError as error:
+                return await self._judge(name, known, error)
+        except SecurityError as error:
+            return PackageResult(name, Status.DIVERGED, error=error), False
+        except MirrorWitnessError as error:
+            return PackageResult(name, Status.UNFINISHED, error=error), False
+
+    def _is_stored(self, record: PackageRecord, rev: str) -> bool:
+        """Say whether the record has what was announced, complete, so that nothing needs to be asked.
+
+        A worker that died between record and note leaves a record of the new revision that is not complete; that one
+        fits no terms.
+        """
+        is_fitting = record.fingerprint == self._packages.fingerprint(PackageName(record.name))
         return is_fitting and is_covered(rev, by=record.rev)
 
-    async def _absent(self, name: PackageName, note: Unfinished | None, error: UpstreamNotFoundError) -> PackageResult:
-        """Judge a 404 of a package that the feed called deleted."""
+    async def _judge(
+        self, name: PackageName, known: Announced, error: UpstreamNotFoundError
+    ) -> tuple[PackageResult, bool]:
+        """Judge a 404: it counts only where the feed called the package deleted, and the second time."""
         record = await self._catalogue.read_record(name)
+        if record is not None and record.deleted:
+            return await self._packages.withdraw(record), known.deleted
+        if not known.deleted:
+            return PackageResult(name, Status.UNFINISHED, record, error=error), False
         if record is None or record.packument_sha256 is None:
-            return PackageResult(name, Status.UNCHANGED, record)
-        if note is None or not note.deleted or self._age(note) < self._terms.confirm_after:
-            return PackageResult(name, Status.UNFINISHED, record, error=error)
-        return await self._packages.withdraw(record)
+            return PackageResult(name, Status.UNCHANGED, record), True
+        note = self.notes.get(name)
+        if note is None or not _is_first_404(note) or self._age(note) < self.terms.confirm_after:
+            return PackageResult(name, Status.UNFINISHED, record, error=error), False
+        return await self._packages.withdraw(record), True
 
-    async def _note(self, result: PackageResult, announced: Announced) -> None:
+    async def _note(self, result: PackageResult, known: Announced, owed: str | None) -> None:
         """Write, change or clear the package's note, so that the next worker knows."""
-        name = result.name
-        before = self.notes.get(name)
-        expected = _newer(announced.rev, before.expected if before else None)
-        is_owed = not announced.deleted and not is_shown(expected, by=result.record.rev if result.record else None)
-        if result.error is None and is_owed and before is not None and self._age(before) > self._terms.owed_for:
-            self.summary.alarm(
-                f"{name}: revision {expected} was announced on {before.first} and never showed; given up"
-            )
-            self.summary.counts["owed_given_up"] += 1
-            is_owed = False
+        before = self.notes.get(result.name)
         problem = result.problem()
-        if result.error is None and is_owed:
-            found = result.record.rev if result.record else None
-            problem = f"the feed announced revision {expected}, the registry still shows {found}"
-        if problem is None:
-            if before is not None:
-                await self._catalogue.clear_unfinished(name)
-                del self.notes[name]
-            return
-        await self._write(result, problem, expected if is_owed else None, announced, before)
+        if problem is not None and before is not None and self._is_ghost(result, known, before):
+            self.summary.counts["owed_given_up"] += 1
+            problem = owed = None
+        if problem is None and owed is not None:
+            is_same = before is not None and before.kind == _OWED and before.expected == owed
+            if before is not None and is_same and self._age(before) > self.terms.owed_for:
+                self.summary.alarm(
+                    f"{result.name}: revision {owed} was announced on {before.first} and never showed; given up"
+                )
+                self.summary.counts["owed_given_up"] += 1
+            else:
+                found = result.record.rev if result.record else None
+                what = "announced the deletion" if known.deleted else "announced"
+                problem = f"the feed {what} with revision {owed}, the registry still shows {found}"
+        if problem is not None:
+            await self._write(result, problem, owed, known, before)
+        elif before is not None:
+            await self.forget(result.name)
+
+    def _is_ghost(self, result: PackageResult, known: Announced, before: Unfinished) -> bool:
+        """Say whether a row told of a package that never was: there are thousands (research/B 1.4.8)."""
+        is_unknown = isinstance(result.error, UpstreamNotFoundError) and result.record is None
+        return is_unknown and known.rev is not None and self._age(before) > self.terms.owed_for
 
     async def _write(
-        self,
-        result: PackageResult,
-        problem: str,
-        expected: str | None,
-        announced: Announced,
-        before: Unfinished | None,
+        self, result: PackageResult, problem: str, owed: str | None, known: Announced, before: Unfinished | None
     ) -> None:
-        now = self._now()
-        attempts = before.attempts + 1 if before else 1
-        deleted = announced.deleted or (before is not None and before.deleted and result.error is not None)
-        wait = self._terms.confirm_after if deleted else None
-        if wait is None:
-            is_awaited = result.error is None or isinstance(result.error, UpstreamNotFoundError)
-            wait = delay_after(attempts, is_owed=expected is not None and is_awaited, jitter=self._jitter())
         first = result.error or next(iter(result.withheld.values()), None)
-        kind = type(first).__name__ if first else "owed" if result.status in _GOOD else str(result.status)
+        kind = type(first).__name__ if first else _OWED if result.status in _GOOD else str(result.status)
         note = Unfinished(
             name=result.name,
             reason=problem,
             kind=kind,
             versions={version: str(error) for version, error in result.withheld.items()},
-            attempts=attempts,
-            first=before.first if before and before.first and before.deleted == deleted else now.strftime(STAMP),
-            last=now.strftime(STAMP),
-            expected=expected,
-            deleted=deleted,
-            next_try=(now + timedelta(seconds=wait)).strftime(STAMP),
+            expected=owed,
+            # A document that is shown, and by no revision too old, says that the package is there.
+            deleted=known.deleted and (owed is not None or result.error is not None),
         )
+        note = self._timed(note, before)
         await self._catalogue.write_unfinished(note)
         self.notes[result.name] = note
+
+    def _timed(self, note: Unfinished, before: Unfinished | None) -> Unfinished:
+        """Return the note with its times and attempts: they go on where it says the same as the one before."""
+        now = self._now()
+        is_same = before is not None and _is_first_404(before) == _is_first_404(note)
+        if before is not None and _OWED in {before.kind, note.kind}:
+            is_same = (before.kind, before.expected) == (note.kind, note.expected)
+        if before is not None and self._age(before) < 0:
+            is_same = False  # the clock went back, and what is said to have begun in the future begins now
+        attempts = before.attempts + 1 if before is not None and is_same else 1
+        if _is_first_404(note):
+            wait = self.terms.confirm_after
+        else:
+            is_awaited = note.expected is not None and note.kind in {_OWED, UpstreamNotFoundError.__name__}
+            wait = delay_after(attempts, is_owed=is_awaited, jitter=self._jitter())
+        return msgspec.structs.replace(
+            note,
+            attempts=attempts,
+            first=before.first if before is not None and is_same and before.first else now.strftime(STAMP),
+            last=now.strftime(STAMP),
+            next_try=(now + timedelta(seconds=wait)).strftime(STAMP),
+        )
 
     def _age(self, note: Unfinished) -> float:
         try:
@@ -261,7 +307,17 @@ class Attempts:
 _GOOD: Final = frozenset({Status.UNCHANGED, Status.UPDATED})
 
 
-def _newer(one: str | None, other: str | None) -> str | None:
-    if one is None or other is None:
-        return one or other
-    return one if is_covered(other, by=one) else other
+def _is_first_404(note: Unfinished) -> bool:
+    """Say whether a note means: called deleted, and not found; once more, and it counts."""
+    return note.deleted and note.kind == UpstreamNotFoundError.__name__
+
+
+def _owed(result: PackageResult, known: Announced, *, is_gone: bool) -> str | None:
+    """Return the revision that was announced and did not show, if any."""
+    if known.rev is None or is_gone:
+        return None
+    if result.record is None or result.error is not None:
+        return known.rev  # nobody knows what the registry shows
+    if known.deleted and result.record.rev is None:
+        return known.rev  # without revisions a document that is gone cannot be told from one that came back
+    return None if is_shown(known.rev, by=result.record.rev) else known.rev

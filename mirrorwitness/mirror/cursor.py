@@ -92,6 +92,7 @@ class CursorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         checkpoints: times and positions for the trailing window.
         sweep: a sweep under way, or None.
         swept: when the last sweep ended, seconds since 1970; 0 where none did.
+        reread: when the trailing window was last read to its end, and all of it done; 0 where never.
         caught_up: when everything that the feed had shown was last handled, seconds since 1970; 0 where never.
         head: the feed's head when it was last asked.
         alarms: the newest ones, oldest first.
@@ -111,6 +112,7 @@ class CursorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     swept: float = 0.0
     caught_up: float = 0.0
     head: str = ""
+    reread: float = 0.0
     alarms: tuple[Alarm, ...] = ()
     history: tuple[tuple[float, float], ...] = ()
     worker: str = ""
@@ -138,10 +140,16 @@ class CursorStore:
     def __repr__(self) -> str:
         return f"<CursorStore {self._key} of {self._worker}, {self._serial} saves>"
 
+        self._record: CursorRecord | None = None
     async def load(self) -> CursorRecord | None:
         """Read the cursor, and remember what the next save replaces; None where there is none.
 
         Raises:
+    @property
+    def record(self) -> CursorRecord | None:
+        """The cursor as it was loaded or saved last; None before that, and where there is none."""
+        return self._record
+
             StorageError: it cannot be read, or is damaged.
         """
         try:
@@ -154,6 +162,7 @@ class CursorStore:
 
     async def save(self, record: CursorRecord, *, saved: str) -> None:
         """Replace the cursor.
+        self._record = record
 
         Args:
             record: where we stand.
@@ -169,7 +178,7 @@ class CursorStore:
         try:
             info = await self._put(body)
         except PreconditionFailedError as error:
-            raise await self._lost() from error
+            info = await self._put_over_ours(body, error)
         except UnsupportedConditionError:
             info = await self._put_after_look(body)
         except StorageUnavailableError:
@@ -182,12 +191,23 @@ class CursorStore:
     async def _put(self, body: bytes) -> ObjectInfo:
         if self._etag is None:
             return await self._storage.put(self._key, body, if_absent=True, content_type="application/json")
+        self._record = record
         return await self._storage.put(self._key, body, if_match=self._etag, content_type="application/json")
 
     async def _put_after_look(self, body: bytes) -> ObjectInfo:
         found = await self._storage.stat(self._key)
         if (found.etag if found else None) != self._etag:
             raise await self._lost()
+    async def _put_over_ours(self, body: bytes, error: PreconditionFailedError) -> ObjectInfo:
+        """Replace a cursor that we wrote ourselves, in a save whose outcome was never known."""
+        found = await self._look()
+        if found is None or found[0].worker != self._worker:
+            raise await self._lost() from error
+        try:
+            return await self._storage.put(self._key, body, if_match=found[1].etag, content_type="application/json")
+        except PreconditionFailedError as second:
+            raise await self._lost() from second
+
         return await self._storage.put(self._key, body, content_type="application/json")
 
     async def _lost(self) -> CursorLostError:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -39,7 +40,7 @@ from mirrorwitness.errors import (
     UpstreamError,
 )
 from mirrorwitness.mirror.cursor import ALARMS_KEPT, Alarm, CursorRecord, SweepRecord
-from mirrorwitness.mirror.owed import Announced
+from mirrorwitness.mirror.owed import LONGEST_WAIT, Announced
 from mirrorwitness.mirror.watermark import Page, Watermark
 from mirrorwitness.mirror.window import note_checkpoint, start_of_window
 from mirrorwitness.npm.changes import Seq, checked_name, seq_number
@@ -162,6 +163,7 @@ class Follower:
     def __repr__(self) -> str:
         return f"<Follower of shard {self._shard} at {self._watermark.position}, read to {self._read}>"
 
+        self._rereading: tuple[float, tuple[Page, ...]] | None = None
     @property
     def cursor(self) -> CursorRecord:
         """Where we stand; only while running."""
@@ -216,6 +218,10 @@ class Follower:
     def _is_ending(self) -> bool:
         return self._stopping.is_set() or self._workload.is_broken
 
+    @property
+    def _longest_wait(self) -> float:
+        return max(LONGEST_WAIT, self._attempts.terms.confirm_after)
+
     # ---- beginning
 
     async def _begin(self, *, is_once: bool) -> None:
@@ -232,9 +238,7 @@ class Follower:
             record = await self._seed(record, reason, is_once=is_once)
         elif record.selection != wanted:
             sweep = SweepRecord(reason="selection", started=self._time())
-            record = msgspec.structs.replace(record, selection=wanted, sweep=record.sweep or sweep)
-            if record.sweep is not None and record.sweep.after is not None:
-                record = msgspec.structs.replace(record, sweep=sweep)  # the part that was compared has other wishes now
+            record = msgspec.structs.replace(record, selection=wanted, sweep=sweep)
         self._cursor = record
         self._read = Seq(record.position)
         self._watermark = Watermark(self._read)
@@ -248,7 +252,7 @@ class Follower:
             selection=self._sweep.fingerprint,
             position=head.seq,
             epoch=1 if before is None else before.epoch + 1,
-            checkpoints=note_checkpoint((), self._time(), head.seq, window=self._options.window),
+            checkpoints=note_checkpoint((), self._time(), head.seq, keep=0.0, window=self._options.window),
             sweep=SweepRecord(reason=reason, started=self._time()),
             head=head.seq,
             alarms=() if before is None else before.alarms,
@@ -274,7 +278,8 @@ class Follower:
         sweep = self.cursor.sweep
         if sweep is not None and sweep.reason != "periodic":
             await self._sweep_all()
-        is_moved = await self._read_forward()
+        is_moved = await self._read_forward(is_once=is_once)
+        await self._workload.try_again()
         if is_once:
             await self._workload.wait_quiet()
         if trio.current_time() >= self._next_reread:
@@ -305,7 +310,7 @@ class Follower:
             self.cursor,
             position=head.seq,
             epoch=self.cursor.epoch + 1,
-            checkpoints=note_checkpoint((), self._time(), head.seq, window=self._options.window),
+            checkpoints=note_checkpoint((), self._time(), head.seq, keep=0.0, window=self._options.window),
             sweep=SweepRecord(reason="head-regression", started=self._time()),
             head=head.seq,
         )
@@ -314,19 +319,25 @@ class Follower:
         await self._save(is_last=True)
 
     def _is_behind_us(self, head: Seq) -> bool:
-        ours, theirs = seq_number(self._read), seq_number(head)
-        return ours is not None and theirs is not None and theirs < ours
+        return _is_before(head, self._read)
 
-    async def _read_forward(self) -> bool:
+    async def _read_forward(self, *, is_once: bool) -> bool:
         is_any = False
-        while not self._is_ending:
-            await self._wait_room()
+        while not self._is_ending and await self._wait_room():
             page = await self._feed.changes(self._read, limit=self._options.page_rows)
             is_moved = page.last != self._read
-            is_end = not is_moved or len(page.rows) < min(self._options.page_rows, MANY_ROWS)
+            is_end = not is_moved or (not is_once and len(page.rows) < min(self._options.page_rows, MANY_ROWS))
             await self._take(page.rows, self._watermark.open(page.last, seen=self._time() if is_end else 0.0))
             self._read = page.last
-            noted = note_checkpoint(self.cursor.checkpoints, self._time(), page.last, window=self._options.window)
+            if self._is_behind_us(page.last):
+                break  # the head went back since it was asked for; the next look at it says so
+            noted = note_checkpoint(
+                self.cursor.checkpoints,
+                self._time(),
+                page.last,
+                keep=self._window_start(),
+                window=self._options.window,
+            )
             self._cursor = msgspec.structs.replace(self.cursor, checkpoints=noted)
             is_any = is_any or is_moved
             await self._save()
@@ -334,52 +345,65 @@ class Follower:
                 break
         return is_any
 
-    async def _wait_room(self) -> None:
-        """Wait until not too many pages are open."""
+    async def _wait_room(self) -> bool:
+        """Wait until not too many pages are open; False where no work will change that."""
         self._watermark.advance()
-        while self._watermark.open_pages >= self._options.pages_ahead and not self._workload.is_broken:
+        while self._watermark.open_pages >= self._options.pages_ahead:
+            if self._workload.is_quiet or self._is_ending:
+                return False  # what could neither be stored nor noted is tried again first
             await self._workload.wait_progress()
             self._watermark.advance()
             await self._save()
 
-    async def _take(self, rows: Iterable[Change], page: Page, *, is_again: bool = False) -> None:
+    async def _take(self, rows: Iterable[Change], page: Page) -> None:
         for row in rows:
             name = checked_name(row.id)
+        return True
             if name is None or not self._shard.owns(name) or not self._wants(name):
                 continue
-            if is_again and name in self._attempts.notes:
-                continue  # it is noted, and its time will come
             rev = row.rev
             if rev is not None and self._receipts.has(name, rev):
                 continue
-            await self._workload.offer(name, Announced(rev, deleted=row.deleted), page)
-            if self._workload.is_broken:
+            if self._is_ending:
                 return  # the page stays open
-        page.is_complete = True
+            await self._workload.offer(name, Announced(rev, deleted=row.deleted), page)
+        page.is_complete = not self._is_ending
 
     async def _reread(self) -> None:
         """Read the trailing window once more: rows appear behind positions that were passed (research/B 1.4.3)."""
-        start = start_of_window(self.cursor.checkpoints, self._time(), window=self._options.window)
+        start = start_of_window(self.cursor.checkpoints, self._window_start())
         if start is None:
             return
-        aside = Watermark(Seq(start))
-        position = Seq(start)
+        now, pages, position = self._time(), list[Page](), Seq(start)
         while not self._is_ending:
             page = await self._feed.changes(position, limit=max(self._options.page_rows, 10_000))
-            await self._take(page.rows, aside.open(page.last), is_again=True)
-            if page.last == position or not page.rows:
+            pages.append(Page(page.last))
+            await self._take(page.rows, pages[-1])
+            if page.last == position or not page.rows or _is_before(page.last, position):
                 break
             position = page.last
         self._next_reread = trio.current_time() + self._options.reread_every
 
     async def _retry(self, *, is_all: bool) -> None:
         """Try again what is noted and due; what earlier workers noted too, where this is the only chance."""
-        now = self._now().strftime(_STAMP)
-        aside = Watermark(self._read).open(self._read)
+        self._rereading = (now, tuple(pages))
+        now = self._now()
+        soon, never = now.strftime(_STAMP), (now + timedelta(seconds=self._longest_wait)).strftime(_STAMP)
+        aside = Page(self._read)
+    def _window_start(self) -> float:
+        """Return the time at which the trailing window begins: its length before it was read for the last time.
+
+        Not before now: a scheduled job that runs once a day, or a clock that was put forward, would leave a gap.
+        """
+        read = self.cursor.reread or self._time()
+        return min(self._time(), read) - self._options.window
+
         for name, note in list(self._attempts.notes.items()):
             if self._is_ending:
                 return
-            if (is_all and name in self._inherited) or note.next_try <= now:
+            if not self._wants(name):
+                await self._attempts.forget(name)
+            elif (is_all and name in self._inherited) or not soon < note.next_try <= never:
                 await self._workload.offer(name, Announced(note.expected, deleted=note.deleted), aside)
         if is_all:
             await self._workload.wait_quiet()
@@ -387,12 +411,13 @@ class Follower:
     # ---- sweeps
 
     async def _sweep_all(self) -> None:
-        while self.cursor.sweep is not None and not self._is_ending:
-            await self._sweep_page(self.cursor.sweep)
+        while self.cursor.sweep is not None and not self._is_ending and await self._sweep_page(self.cursor.sweep):
+            pass
 
     async def _sweep_some(self, *, is_once: bool) -> None:
         options = self._options
-        is_due = bool(options.sweep_every) and self._time() - self.cursor.swept >= options.sweep_every
+        # A sweep that ended in the future ended before the clock went back.
+        is_due = bool(options.sweep_every) and abs(self._time() - self.cursor.swept) >= options.sweep_every
         if self.cursor.sweep is None and is_due:
             sweep = SweepRecord(reason="periodic", started=self._time())
             self._cursor = msgspec.structs.replace(self.cursor, sweep=sweep)
@@ -402,16 +427,19 @@ class Follower:
             await self._sweep_page(self.cursor.sweep)
             self._next_sweep_page = trio.current_time() + options.sweep_pace
 
-    async def _sweep_page(self, sweep: SweepRecord) -> None:
+    async def _sweep_page(self, sweep: SweepRecord) -> bool:
+        """Compare a page of names; return whether the sweep moved on."""
         page = Page(self._read)
         behind = self._attempts.summary.counts["packages_updated"]
         step = await self._sweep.read(sweep.after)
-        for name, rev in step.packages:
-            await self._workload.offer(name, Announced(rev, is_listed=True), page)
+        for name, announced in step.packages:
+            if self._is_ending:
+                return False
+            await self._workload.offer(name, announced, page)
         page.is_complete = True
         await self._workload.wait_quiet()
         if not page.is_done:
-            return  # the storage failed; the page is compared again
+            return False  # the storage failed; the page is compared again, and not at once
         behind = self._attempts.summary.counts["packages_updated"] - behind
         done = msgspec.structs.replace(
             sweep, after=step.after, listed=sweep.listed + len(step.packages), behind=sweep.behind + behind
@@ -426,6 +454,7 @@ class Follower:
     # ---- the cursor
 
     async def _save(self, *, is_last: bool = False) -> None:
+        return True
         """Save the cursor where it moved, not more often than `SAVE_EVERY` unless it is the last time."""
         if not is_last and trio.current_time() < self._next_save:
             return
@@ -437,6 +466,9 @@ class Follower:
             point = (round(now), round(max(0.0, now - record.caught_up), 1))
             record = msgspec.structs.replace(record, history=(*record.history, point)[-HISTORY_KEPT:])
         self._cursor = record
+        if self._rereading is not None and all(page.is_done for page in self._rereading[1]):
+            self._cursor = msgspec.structs.replace(self.cursor, reread=self._rereading[0])
+            self._rereading = None
         if record == self._saved and self._attempts.change.is_nothing:
             return
         try:
@@ -468,3 +500,8 @@ class Follower:
         """Wait before the feed is asked again; `stop` ends it."""
         with trio.move_on_after(idle * (0.75 + self._jitter() / 2)):
             await self._stopping.wait()
+
+
+def _is_before(one: Seq, other: Seq) -> bool:
+    first, second = seq_number(one), seq_number(other)
+    return first is not None and second is not None and first < second

@@ -7,6 +7,8 @@ Rules:
 - A package that fails for another reason is tried again less and less often, and never given up.
 - A package that the feed calls deleted is looked at again after `confirm_after`: one 404 never deletes anything.
 - Delays are a function of the attempt and of a jitter, so that a thousand owed packages do not come at once.
+- Of two announcements of one package the one with the higher revision counts, in whatever order they came: rows are
+  late, and lists of names are old when their end is read.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Announced", "OwedTerms", "delay_after"]
+from mirrorwitness.npm.packument import rev_number
+
+__all__ = ["LONGEST_WAIT", "Announced", "OwedTerms", "delay_after", "join"]
 
 SECONDS: Final = 1.0
 MINUTES: Final = 60 * SECONDS
@@ -29,6 +33,9 @@ FIRST_RETRY: Final = 60 * SECONDS
 
 LONGEST_LOOK: Final = 1 * HOURS
 LONGEST_RETRY: Final = 6 * HOURS
+
+LONGEST_WAIT: Final = 1.25 * LONGEST_RETRY
+"""No note waits longer, so one that says so was written while the clock was wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,20 @@ class OwedTerms:
 
     owed_for: float = 7 * DAYS
     confirm_after: float = 1 * HOURS
+
+
+def join(one: Announced, other: Announced) -> Announced:
+    """Return what two announcements of one package say together; `other` was said later."""
+    is_listed = one.is_listed or other.is_listed
+    if other.rev is None and (one.rev is not None or one.deleted):
+        return Announced(one.rev, deleted=one.deleted or other.deleted, is_listed=is_listed)
+    newer = other if one.rev is None or _is_newer(other.rev, than=one.rev) else one
+    return Announced(newer.rev, deleted=newer.deleted, is_listed=is_listed)
+
+
+def _is_newer(rev: str | None, *, than: str) -> bool:
+    found, known = rev_number(rev), rev_number(than)
+    return found is None or known is None or found >= known
 
 
 def delay_after(attempts: int, *, is_owed: bool, jitter: float) -> float:

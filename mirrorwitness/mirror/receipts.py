@@ -20,26 +20,30 @@ MOST_RECEIPTS: Final = 200_000
 
 
 class Receipts:
-    """The newest revision of each package that was seen to be stored."""
+    """For each package the revision that was announced last and acted upon, and the one that is stored.
+
+    They differ where a revision was announced that the registry does not show. That one is in a note; what it says
+    must not stand for the lower revisions that the registry does show.
+    """
 
     def __init__(self, most: int = MOST_RECEIPTS) -> None:
         self._most = most
-        self._revs: OrderedDict[PackageName, str] = OrderedDict()
+        self._revs: OrderedDict[PackageName, tuple[str | None, str | None]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Receipts of {len(self._revs)} packages>"
 
-    def add(self, name: PackageName, rev: str) -> None:
-        """Note that a package is stored as of a revision."""
-        known = self._revs.pop(name, None)
-        self._revs[name] = rev if known is None or is_covered(known, by=rev) else known
+    def add(self, name: PackageName, announced: str | None, stored: str | None) -> None:
+        """Note that an announcement was acted upon: what it said is stored, or noted as unfinished."""
+        known = self._revs.pop(name, (None, None))
+        self._revs[name] = (announced or known[0], stored or known[1])
         if len(self._revs) > self._most:
             self._revs.popitem(last=False)
 
     def has(self, name: PackageName, rev: str) -> bool:
-        """Say whether a package is known to be stored as of a revision, or a later one."""
+        """Say whether a revision was acted upon, or it or a later one is known to be stored."""
         known = self._revs.get(name)
-        return known is not None and is_covered(rev, by=known)
+        return known is not None and (rev == known[0] or is_covered(rev, by=known[1]))
 
 
 def is_covered(announced: str, *, by: str | None) -> bool:

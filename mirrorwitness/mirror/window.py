@@ -5,11 +5,12 @@ reads forward loses packages. Positions have no time; so checkpoints pair the tw
 
 Rules:
 
-- A window begins at the newest checkpoint that is at least its length old, or else at the oldest one there is: too
-  much is read rather than too little.
+- A window reaches back its length from when it was *last* read, not from now: a worker that was away for a day reads
+  again what was late when it left. It begins at the last checkpoint before that time, or else at the oldest one there
+  is: too much is read rather than too little.
 - Checkpoints are bounded: one for each `STEPS`-th part of the window, and one that is older than it.
 - A clock that went back never makes the window shorter: checkpoints from the future are kept as they are and count as
-  young.
+  young, and so do all behind one.
 """
 
 from __future__ import annotations
@@ -39,17 +40,30 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     seq: str
 
 
-def note_checkpoint(known: Sequence[Checkpoint], now: float, seq: str, *, window: float) -> tuple[Checkpoint, ...]:
-    """Return the checkpoints after the newest position was seen at `now` (seconds since 1970)."""
+def note_checkpoint(
+    known: Sequence[Checkpoint], now: float, seq: str, *, keep: float, window: float
+) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints after the newest position was seen.
+
+    Args:
+        known: the checkpoints so far.
+        now: seconds since 1970.
+        seq: the position.
+        keep: one checkpoint at least as old as this is kept, for the window that is read next.
+        window: the window's length in seconds.
+    """
     if known and (known[-1].seq == seq or 0 <= now - known[-1].at < window / STEPS):
         return tuple(known)
     noted = [*known, Checkpoint(now, seq)]
-    while len(noted) > 1 and (noted[1].at <= now - window or len(noted) > 2 * STEPS):
+    while len(noted) > 1 and (noted[1].at <= keep or len(noted) > 2 * STEPS):
         del noted[0]
     return tuple(noted)
 
 
-def start_of_window(known: Sequence[Checkpoint], now: float, *, window: float) -> str | None:
-    """Return the position at which the window begins; None where no position was ever noted."""
-    old = [checkpoint for checkpoint in known if checkpoint.at <= now - window]
-    return (old[-1] if old else known[0]).seq if known else None
+def start_of_window(known: Sequence[Checkpoint], begin: float) -> str | None:
+    """Return the position at which a window begins that is to reach back to `begin`, seconds since 1970.
+
+    None where no position was ever noted.
+    """
+    young = next((number for number, checkpoint in enumerate(known) if checkpoint.at > begin), len(known))
+    return known[max(young - 1, 0)].seq if known else None

@@ -7,7 +7,8 @@ Rules:
 - While a package waits to be taken, further announcements of it join it; while it is in work, they make it run once
   more behind that. So no two tasks ever work on one package, and the last announcement is always acted upon.
 - A page's work counts as finished only when the package is stored or its note is written. A package whose note could
-  not be written leaves its page open for ever: the cursor stays before it, and a restart reads it again.
+  not be written keeps its pages open until `try_again` had more luck: the cursor stays before it, and a restart reads
+  it again.
 - The first error that ends everything (a storage that refuses, a budget that is used up) stops the intake.
 
 Concurrency: `offer` waits while all workers are busy; that is the back pressure on the feed.
@@ -20,11 +21,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from mirrorwitness.errors import BudgetExhaustedError, StorageError
-from mirrorwitness.mirror.owed import Announced
-from mirrorwitness.mirror.receipts import is_covered
+from mirrorwitness.mirror.owed import join
 
 if TYPE_CHECKING:
     from mirrorwitness.mirror.attempt import Attempts
+    from mirrorwitness.mirror.owed import Announced
     from mirrorwitness.mirror.receipts import Receipts
     from mirrorwitness.mirror.watermark import Page
     from mirrorwitness.npm.names import PackageName
@@ -43,8 +44,12 @@ class _Job:
         self.next: _Job | None = None
 
     def join(self, announced: Announced, page: Page) -> None:
-        self.announced = _later(self.announced, announced)
+        self.announced = join(self.announced, announced)
         self.pages.append(page)
+
+    def take_over(self, earlier: _Job) -> None:
+        self.announced = join(earlier.announced, self.announced)
+        self.pages += earlier.pages
 
 
 class Workload:
@@ -61,13 +66,19 @@ class Workload:
         self._receipts = receipts
         self._workers = workers
         self._jobs: dict[PackageName, _Job] = {}
+        self._undone: dict[PackageName, _Job] = {}
         self._send, self._receive = trio.open_memory_channel[_Job](0)
         self._quiet = trio.Event()
         self._quiet.set()
         self._progressed = trio.Event()
 
     def __repr__(self) -> str:
-        return f"<Workload {len(self._jobs)} packages waiting or in work>"
+        return f"<Workload {len(self._jobs)} packages waiting or in work, {len(self._undone)} undone>"
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is waiting or in work; packages that wait for `try_again` are neither."""
+        return not self._jobs
 
     @property
     def is_broken(self) -> bool:
@@ -98,7 +109,23 @@ class Workload:
                 job.next.join(announced, page)
             await trio.lowlevel.checkpoint()
             return
-        job = self._jobs[name] = _Job(name, announced, page)
+        job = _Job(name, announced, page)
+        undone = self._undone.pop(name, None)
+        if undone is not None:
+            job.take_over(undone)
+        await self._hand_over(job)
+
+    async def try_again(self) -> None:
+        """Take on once more what could neither be stored nor noted."""
+        for job in list(self._undone.values()):
+            if self.is_broken:
+                return
+            if self._undone.pop(job.name, None) is not None:
+                job.is_taken = False
+                await self._hand_over(job)
+
+    async def _hand_over(self, job: _Job) -> None:
+        self._jobs[job.name] = job
         if self._quiet.is_set():
             self._quiet = trio.Event()
         await self._send.send(job)
@@ -119,10 +146,15 @@ class Workload:
 
     async def _one(self, job: _Job) -> _Job | None:
         job.is_taken = True
-        if not self.is_broken and await self._attempt(job):
+        is_done = not self.is_broken and await self._attempt(job)
+        following = job.next
+        if is_done:
             for page in job.pages:
                 page.finish()
-        following = job.next
+        elif following is not None:
+            following.take_over(job)
+        else:
+            self._undone[job.name] = job
         if following is None:
             del self._jobs[job.name]
             if not self._jobs:
@@ -139,14 +171,6 @@ class Workload:
             record = await self._attempts.run(job.name, job.announced)
         except (StorageError, BudgetExhaustedError):
             return False  # counted and kept by `Attempts`
-        if job.name not in self._attempts.notes:
-            for rev in (job.announced.rev, record.rev if record else None):
-                if rev is not None:
-                    self._receipts.add(job.name, rev)
+        is_noted = job.name in self._attempts.notes
+        self._receipts.add(job.name, job.announced.rev, record.rev if record and not is_noted else None)
         return True
-
-
-def _later(one: Announced, other: Announced) -> Announced:
-    """Return what two announcements of one package say together; `other` came later."""
-    rev = other.rev if one.rev is None or (other.rev is not None and is_covered(one.rev, by=other.rev)) else one.rev
-    return Announced(rev=rev, deleted=other.deleted, is_listed=one.is_listed or other.is_listed)

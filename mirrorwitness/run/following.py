@@ -6,12 +6,14 @@ at its end. A signal stops it: what is in work is finished, the cursor is saved.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.fetch import Backoff
+from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.cursor import CursorStore
 from mirrorwitness.mirror.follower import Follower, FollowOptions
 from mirrorwitness.mirror.receipts import Receipts
@@ -25,6 +27,8 @@ from mirrorwitness.run.signals import run_until_signal
 
 if TYPE_CHECKING:
     from mirrorwitness.mirror.outcome import RunSummary
+    from collections.abc import Callable
+
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.mirror.shards import Shard
     from mirrorwitness.run.mirroring import Mirroring
@@ -33,7 +37,15 @@ if TYPE_CHECKING:
 __all__ = ["run_follow"]
 
 
-async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_once: bool) -> RunSummary:
+async def run_follow(
+    wishes: Wishes,
+    progress: Progress,
+    *,
+    shard: Shard,
+    is_once: bool,
+    listen: tuple[str, int] | None = None,
+    ready: Callable[[str], None] = lambda _: None,
+) -> RunSummary:
     """Follow the configured feed for one shard.
 
     Args:
@@ -42,6 +54,8 @@ async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_onc
         shard: which packages are ours.
         is_once: end when everything that the feed shows now is done; otherwise only on a signal.
 
+        listen: host and port for metrics, health and readiness; None: nothing listens.
+        ready: told their address.
     Raises:
         ConfigurationError: no feed is configured.
         CursorLostError: another worker has the shard.
@@ -53,7 +67,8 @@ async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_onc
             " operator says where its replication feed is"
         )
     async with open_mirroring(wishes, progress, shard=shard) as mirroring:
-        follower, workload = _make_follower(mirroring, wishes.config.feed.url, shard)
+        store = CursorStore(storage=mirroring.storage, shard=shard, worker=worker_name())
+        follower, workload = _make_follower(mirroring, wishes.config.feed.url, shard, store)
 
         async def work() -> None:
             async with trio.open_nursery() as watching:
@@ -68,12 +83,25 @@ async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_onc
         summary = mirroring.summary
         summary.is_interrupted = is_stopped and is_once
         # Failures that a later try of this run made good are none; what counts is what is noted now.
-        summary.counts["packages_unfinished"] = len(mirroring.attempts.notes)
+        summary.counts["packages_unfinished"] = mirroring.attempts.unfinished
         await record_run(mirroring, is_stopped=is_stopped)
     return summary
 
 
-def _make_follower(mirroring: Mirroring, url: str, shard: Shard) -> tuple[Follower, Workload]:
+def _make_watch(mirroring: Mirroring, shard: Shard, store: CursorStore) -> FollowerWatch:
+    return FollowerWatch(
+        storage=mirroring.storage,
+        store=store,
+        shard=shard,
+        attempts=mirroring.attempts,
+        gate=mirroring.upstream.gate,
+        lease=mirroring.upstream.lease,
+        terms=health_terms(mirroring.wishes.config),
+        now=now,
+    )
+
+
+def _make_follower(mirroring: Mirroring, url: str, shard: Shard, store: CursorStore) -> tuple[Follower, Workload]:
     wishes = mirroring.wishes
     settings, limits = wishes.config.feed, wishes.config.limits
     authority = mirroring.upstream.authority
@@ -91,7 +119,7 @@ def _make_follower(mirroring: Mirroring, url: str, shard: Shard) -> tuple[Follow
     return (
         Follower(
             feed=feed,
-            store=CursorStore(storage=mirroring.storage, shard=shard, worker=worker_name()),
+            store=store,
             shard=shard,
             wants=wants,
             workload=workload,
@@ -103,6 +131,7 @@ def _make_follower(mirroring: Mirroring, url: str, shard: Shard) -> tuple[Follow
                 wants=wants,
                 shard=shard,
                 fingerprint_of=mirroring.packages.fingerprint,
+                catalogue=Catalogue(mirroring.storage),
             ),
             options=FollowOptions(
                 page_rows=settings.page_rows,

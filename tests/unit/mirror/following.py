@@ -111,6 +111,7 @@ class Following:
             receipts=receipts,
             sweep=Sweep(
                 feed=feed,
+                catalogue=mirror.catalogue,
                 selection=selection,
                 wants=selection.matches,
                 shard=self.shard,
