@@ -6,7 +6,6 @@ at its end. A signal stops it: what is in work is finished, the cursor is saved.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -27,8 +26,6 @@ from mirrorwitness.run.signals import run_until_signal
 
 if TYPE_CHECKING:
     from mirrorwitness.mirror.outcome import RunSummary
-    from collections.abc import Callable
-
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.mirror.shards import Shard
     from mirrorwitness.run.mirroring import Mirroring
@@ -37,15 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["run_follow"]
 
 
-async def run_follow(
-    wishes: Wishes,
-    progress: Progress,
-    *,
-    shard: Shard,
-    is_once: bool,
-    listen: tuple[str, int] | None = None,
-    ready: Callable[[str], None] = lambda _: None,
-) -> RunSummary:
+async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_once: bool) -> RunSummary:
     """Follow the configured feed for one shard.
 
     Args:
@@ -54,8 +43,6 @@ async def run_follow(
         shard: which packages are ours.
         is_once: end when everything that the feed shows now is done; otherwise only on a signal.
 
-        listen: host and port for metrics, health and readiness; None: nothing listens.
-        ready: told their address.
     Raises:
         ConfigurationError: no feed is configured.
         CursorLostError: another worker has the shard.
@@ -67,8 +54,7 @@ async def run_follow(
             " operator says where its replication feed is"
         )
     async with open_mirroring(wishes, progress, shard=shard) as mirroring:
-        store = CursorStore(storage=mirroring.storage, shard=shard, worker=worker_name())
-        follower, workload = _make_follower(mirroring, wishes.config.feed.url, shard, store)
+        follower, workload = _make_follower(mirroring, wishes.config.feed.url, shard)
 
         async def work() -> None:
             async with trio.open_nursery() as watching:
@@ -88,20 +74,7 @@ async def run_follow(
     return summary
 
 
-def _make_watch(mirroring: Mirroring, shard: Shard, store: CursorStore) -> FollowerWatch:
-    return FollowerWatch(
-        storage=mirroring.storage,
-        store=store,
-        shard=shard,
-        attempts=mirroring.attempts,
-        gate=mirroring.upstream.gate,
-        lease=mirroring.upstream.lease,
-        terms=health_terms(mirroring.wishes.config),
-        now=now,
-    )
-
-
-def _make_follower(mirroring: Mirroring, url: str, shard: Shard, store: CursorStore) -> tuple[Follower, Workload]:
+def _make_follower(mirroring: Mirroring, url: str, shard: Shard) -> tuple[Follower, Workload]:
     wishes = mirroring.wishes
     settings, limits = wishes.config.feed, wishes.config.limits
     authority = mirroring.upstream.authority
@@ -119,7 +92,7 @@ def _make_follower(mirroring: Mirroring, url: str, shard: Shard, store: CursorSt
     return (
         Follower(
             feed=feed,
-            store=store,
+            store=CursorStore(storage=mirroring.storage, shard=shard, worker=worker_name()),
             shard=shard,
             wants=wants,
             workload=workload,
@@ -127,11 +100,11 @@ def _make_follower(mirroring: Mirroring, url: str, shard: Shard, store: CursorSt
             receipts=receipts,
             sweep=Sweep(
                 feed=feed,
+                catalogue=Catalogue(mirroring.storage),
                 selection=mirroring.selection,
                 wants=wants,
                 shard=shard,
                 fingerprint_of=mirroring.packages.fingerprint,
-                catalogue=Catalogue(mirroring.storage),
             ),
             options=FollowOptions(
                 page_rows=settings.page_rows,
