@@ -21,6 +21,7 @@ from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.about import ABOUT_SCHEMA, describe_summary, format_about, sign_about
 from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.cursor import CursorRecord
+from mirrorwitness.mirror.keeper import SummaryKeeper
 from mirrorwitness.mirror.nodes import NodeStore
 from mirrorwitness.mirror.notes import Notes
 from mirrorwitness.mirror.parts import Digests
@@ -29,16 +30,27 @@ from mirrorwitness.run.session import now, open_mirror
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES, parse_signer_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
     from mirrorwitness.config import Config
+    from mirrorwitness.mirror.catalogue import PackageRecord
     from mirrorwitness.mirror.nodes import Head
     from mirrorwitness.run.session import Wishes
     from mirrorwitness.storage import Storage
     from mirrorwitness.tlog.note import SignerKey
 
-__all__ = ["Rebuilt", "make_summarizer", "publish_about", "read_lag", "read_mirror_key", "rebuild_summary"]
+__all__ = [
+    "Rebuilt",
+    "find_signer",
+    "make_summarizer",
+    "publish_about",
+    "read_lag",
+    "read_mirror_key",
+    "rebuild_summary",
+    "take_in",
+]
 
 _KEY_BYTES: Final = 4096
 _CURSOR_BYTES: Final = 1024 * 1024
@@ -115,6 +127,41 @@ async def publish_about(storage: Storage, about: dict[str, object], key: SignerK
         await storage.put(layout.NOTE_KEY, sign_about(body, key), content_type="text/plain; charset=utf-8")
 
 
+async def find_signer(config: Config, storage: Storage) -> SignerKey | None:
+    """Return the configured key, for a command that will publish another root outside of a run.
+
+    Raises:
+        ConfigurationError: the description is signed and no key is configured, or the key cannot be read.
+    """
+    key = read_mirror_key(config)
+    if key is None and await storage.stat(layout.NOTE_KEY) is not None:
+        raise ConfigurationError(
+            "the mirror's description is signed, and it has to name the new summary: configure mirror_key, "
+            f"or remove {layout.NOTE_KEY}"
+        )
+    return key
+
+
+async def take_in(
+    storage: Storage, records: Sequence[PackageRecord], *, key: SignerKey | None, directory: Path | None
+) -> None:
+    """Bring the summary up to date for packages that were changed outside of a run, and publish its root.
+
+    Args:
+        storage: the mirror.
+        records: the packages as they are now.
+        key: what `find_signer` gave.
+        directory: where temporary files go.
+
+    Raises:
+        StorageError: the storage failed, or the summary is damaged.
+    """
+    with SummaryKeeper(summarizer=make_summarizer(storage), directory=directory) as keeper:
+        for record in records:
+            await keeper.note(record)
+        await _republish(storage, await keeper.update(), key)
+
+
 async def rebuild_summary(wishes: Wishes) -> Rebuilt:
     """Write a mirror's summary anew from its records, publish its root, and remove all nodes that are not part of it.
 
@@ -122,13 +169,8 @@ async def rebuild_summary(wishes: Wishes) -> Rebuilt:
         ConfigurationError: the description is signed, and no key is configured.
         StorageError: the storage failed.
     """
-    key = read_mirror_key(wishes.config)
     async with open_mirror(wishes.config) as storage:
-        if key is None and await storage.stat(layout.NOTE_KEY) is not None:
-            raise ConfigurationError(
-                "the mirror's description is signed, and it has to name the new summary: configure mirror_key, "
-                f"or remove {layout.NOTE_KEY}"
-            )
+        key = await find_signer(wishes.config, storage)
         with Notes(wishes.config.spool_directory) as notes, Digests(wishes.config.spool_directory) as live:
             head = await make_summarizer(storage).rebuild(notes, live.add)
             is_described = await _republish(storage, head, key)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from mirrorwitness.cli import main
 from mirrorwitness.tlog.note import open_note, parse_verifier_key
+from tests.fakes.registry import Fault
 from tests.fakes.served_mirror import serve_mirror
 
 if TYPE_CHECKING:
@@ -230,6 +231,25 @@ def test_forged_signature(folder: ThreadedRegistry) -> None:
             said = refusal("compare", a, a, expect=code)
             assert reason in said
             assert a in said
+
+
+def test_a_repair_is_taken_into_the_summary(folder: ThreadedRegistry) -> None:
+    """What could not be repaired and is withdrawn leaves it, under a description that is signed again."""
+    run("keygen", "--name", "mirror.example", "--out", "mirror.key")
+    selected = '[[select]]\nname = ["left", "right"]\n'
+    Path("mirrorwitness.toml").write_text(f'mirror_key = "mirror.key"\n{selected}')
+    sync("a")
+    assert about("a")["summary"]["versions"] == 4
+    Path("a/npm/left/-/left-1.0.0.tgz").write_bytes(b"rotten")
+    folder.sim.fail("/left/-/left-1.0.0.tgz", Fault.status(404), times=99)
+    run("audit", "--repair", "--storage", "file:a")
+    assert about("a")["summary"]["versions"] == 3
+    open_note(Path("a/about/mirror.json.note").read_bytes(), [parse_verifier_key(about("a")["mirror_key"])])
+    with serve_mirror("a") as a:
+        assert json.loads(run("compare", a, a, "--json"))["same"] == 3
+    Path("mirrorwitness.toml").write_text(selected)
+    Path("a/npm/right/-/right-1.0.0.tgz").write_bytes(b"rotten")
+    assert "configure mirror_key" in refusal("audit", "--repair", "--storage", "file:a", expect=2)
 
 
 def test_summarize_heals_a_mirror_and_keeps_its_description_true(folder: ThreadedRegistry) -> None:
