@@ -13,6 +13,7 @@ from mirrorwitness.cli.compare import compare
 from mirrorwitness.cli.init import init
 from mirrorwitness.cli.keygen import keygen
 from mirrorwitness.cli.plan import plan
+from mirrorwitness.cli.release import release
 from mirrorwitness.cli.serve import serve
 from mirrorwitness.cli.status import status
 from mirrorwitness.cli.store_check import store_check
@@ -39,5 +40,5 @@ def main() -> None:
     """
 
 
-for _command in (init, plan, sync, serve, audit, status, compare, summarize, keygen, store_check):
+for _command in (init, plan, sync, serve, audit, status, release, compare, summarize, keygen, store_check):
     main.add_command(_command)

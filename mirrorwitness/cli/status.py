@@ -10,6 +10,7 @@ import msgspec
 from mirrorwitness.cli.boundary import run_command, stop_with
 from mirrorwitness.cli.options import Options, common_options, json_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, format_bytes, print_facts, print_json, print_table
+from mirrorwitness.cli.why import show_why
 from mirrorwitness.errors import ExitCode
 from mirrorwitness.mirror.coverage import Coverage
 from mirrorwitness.run.jobs import read_status
@@ -23,18 +24,24 @@ SCHEMA = "mirrorwitness-status-1"
 
 
 @click.command(epilog=EXIT_CODES_HELP)
+@click.option("--why", metavar="NAME[@VERSION]", help="Explain this one: served or not, since when, and what to do.")
 @common_options
 @json_option
-def status(*, is_json: bool, **given: object) -> None:
+def status(*, why: str | None, is_json: bool, **given: object) -> None:
     """Show what the mirror holds, when it last completed, and what is unfinished and why.
 
-    Exits with 3 while something is unfinished or no run has completed, else with 0.
+    Exits with 3 while something is unfinished or no run has completed, else with 0. With --why: 0 where it is served,
+    or not served by decision; 3 where it is unfinished or unknown; 4 where something disagrees. Asks nobody but the
+    storage.
 
     \b
     Example:
       mirrorwitness status --storage file:mirror
+      mirrorwitness status --why left-pad@1.1.0
     """
     options = Options.of(given)
+    if why is not None:
+        show_why(options, why, is_json=is_json)
     found = run_command(lambda: read_status(options.load(needs_registry=False)), schema=SCHEMA, is_json=is_json)
     is_complete = not found.unfinished and found.run is not None and found.run.last_complete is not None
     code = ExitCode.COMPLETE if is_complete else ExitCode.PARTIAL

@@ -268,6 +268,15 @@ class Settings(_Table, frozen=True):
             'whose signature verified; "off" checks none.'
         ),
     ] = "verify"
+    withdrawn: Annotated[
+        Literal["follow", "hold", "hide", "purge"],
+        Meta(
+            description='What becomes of versions that upstream withdraws. "follow" does as upstream does: not served '
+            'while upstream does not list them, bytes kept; "hold" goes on serving them; "hide" stops serving them '
+            'until `mirrorwitness release`, also where upstream lists them again; "purge" does so and deletes their '
+            "bytes. What upstream took away for security is quarantined under every one of them."
+        ),
+    ] = "follow"
     names_from: Annotated[
         str | None,
         Meta(
@@ -302,15 +311,6 @@ class Settings(_Table, frozen=True):
 class Option:
     """One option, for documentation.
 
-    withdrawn: Annotated[
-        Literal["follow", "hold", "hide", "purge"],
-        Meta(
-            description='What becomes of versions that upstream withdraws. "follow" does as upstream does: not served '
-            'while upstream does not list them, bytes kept; "hold" goes on serving them; "hide" stops serving them '
-            'until `mirrorwitness release`, also where upstream lists them again; "purge" does so and deletes their '
-            "bytes. What upstream took away for security is quarantined under every one of them."
-        ),
-    ] = "follow"
     Attributes:
         key: its path: ``storage``, ``limits.concurrency``, ``select[].name``.
         default: its default; None where it is not set.

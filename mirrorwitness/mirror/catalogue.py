@@ -36,6 +36,7 @@ __all__ = [
     "Catalogue",
     "HeldVersion",
     "PackageRecord",
+    "ReleaseNote",
     "RunRecord",
     "Tombstone",
     "Unfinished",
@@ -170,6 +171,24 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     manifest: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class ReleaseNote(msgspec.Struct, frozen=True, kw_only=True):
+    """One tombstone that the operator lifted. Kept for ever.
+
+    Attributes:
+        name: the package.
+        version: the version.
+        stone: the tombstone's name.
+        seen: when it was lifted (ISO 8601, UTC).
+        reason: why.
+    """
+
+    name: PackageName
+    version: Version
+    stone: str
+    seen: str
+    reason: str
+
+
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The last finished run of `sync`.
 
@@ -262,8 +281,13 @@ class Catalogue:
 
     async def add_release(self, name: PackageName, version: Version, stone: str, *, seen: str, reason: str) -> None:
         """Record that the operator lifted a tombstone: the decision and its reason, in one object."""
-        body = {"name": name, "version": version, "stone": stone, "seen": seen, "reason": reason}
-        await self._add(layout.release_key(name, version, stone), msgspec.json.encode(body))
+        note = ReleaseNote(name=name, version=version, stone=stone, seen=seen, reason=reason)
+        await self._add(layout.release_key(name, version, stone), msgspec.json.encode(note))
+
+    async def read_release_notes(self, name: PackageName) -> list[ReleaseNote]:
+        """Return everything that the operator lifted of a package."""
+        keys = await self.keys(layout.release_prefix(name))
+        return [note for key in keys if (note := await self._read(key, ReleaseNote)) is not None]
 
     async def read_releases(self, record: PackageRecord) -> frozenset[Release]:
         """Return what the operator lifted of a package and its record does not say yet.

@@ -174,12 +174,13 @@ def cursor_key(shard: str) -> str:
 
 def evidence_key(name: PackageName, version: Version, digest: str) -> str:
     """Return the key of a piece of evidence; `digest` is the hex SHA-256 of its content."""
-    return f"{EVIDENCE_PREFIX}{_component_path(name)}/{_component(_escape(version))}/{digest}.json"
+    return f"{evidence_prefix(name, version)}{digest}.json"
 
 
-def evidence_prefix(name: PackageName) -> str:
-    """Return the prefix under which a package's evidence lies."""
-    return f"{EVIDENCE_PREFIX}{_component_path(name)}/"
+def evidence_prefix(name: PackageName, version: Version | None = None) -> str:
+    """Return the prefix under which the evidence about a package, or about one version of it, lies."""
+    inner = "" if version is None else f"{_component(_escape(version))}/"
+    return f"{EVIDENCE_PREFIX}{_component_path(name)}/{inner}"
 
 
 def tombstone_prefix(name: PackageName, version: Version | None = None) -> str:

@@ -115,7 +115,11 @@ def estimate_size(item: Wanted) -> Size:
 
 
 def make_package_plan(
-    name: PackageName, decision: Decision, *, exact: Mapping[Version, int] | None = None
+    name: PackageName,
+    decision: Decision,
+    *,
+    exact: Mapping[Version, int] | None = None,
+    withdrawn: Mapping[Version, int] | None = None,
 ) -> PackagePlan:
     """Put a decision into numbers.
 
@@ -123,8 +127,10 @@ def make_package_plan(
         name: the package.
         decision: what a sync would do.
         exact: sizes that upstream was asked for, by version.
+        withdrawn: sizes of what is served although upstream does not list it, by version.
     """
     exact = exact or {}
+    withdrawn = withdrawn or {}
     held = [item.held for item in decision.wanted if item.held is not None]
     fetch = {
         item.version: Size(exact[item.version], is_exact=True) if item.version in exact else estimate_size(item)
@@ -132,9 +138,9 @@ def make_package_plan(
     }
     return PackagePlan(
         name=name,
-        versions=tuple(item.version for item in decision.wanted) + decision.kept,
-        held=len(held) + len(decision.kept),
-        held_bytes=sum(item.size for item in held),
+        versions=(*(item.version for item in decision.wanted), *decision.kept, *withdrawn),
+        held=len(held) + len(decision.kept) + len(withdrawn),
+        held_bytes=sum(item.size for item in held) + sum(withdrawn.values()),
         fetch=fetch,
         blocks=decision.blocks,
     )

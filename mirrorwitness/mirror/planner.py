@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from mirrorwitness.errors import MirrorWitnessError, UpstreamError
+from mirrorwitness.mirror.catalogue import PackageRecord
 from mirrorwitness.mirror.gate import decide
 from mirrorwitness.mirror.offloop import parse_off_loop
 from mirrorwitness.mirror.plan import PackagePlan, Plan, make_package_plan
 from mirrorwitness.mirror.select import choose
+from mirrorwitness.mirror.withdraw import judge_package
+from mirrorwitness.mirror.withdrawal import Place, Release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,17 +80,24 @@ class Planner:
 
     async def _one(self, name: PackageName) -> PackagePlan:
         record = None if self._catalogue is None else await self._catalogue.read_record(name)
+        record = record or PackageRecord(name=name)
+        releases = frozenset[Release]() if self._catalogue is None else await self._catalogue.read_releases(record)
         answer = await self._authority.packument(name)
         assert answer.body is not None  # noqa: S101 - the request was not conditional
         packument = await parse_off_loop(answer.body, name)
+        judgement = judge_package(packument, record, releases, policy=self._terms.withdrawn)
         decision = decide(
             packument,
             choose(self._terms.selection, packument),
-            held={} if record is None else record.versions,
+            held=record.versions,
             keys=self._terms.keys,
             policy=self._terms.policy,
+            wrong=[version for version, item in record.versions.items() if item.place is not Place.PUBLIC],
+            barred=judgement.barred,
         )
-        return make_package_plan(name, decision, exact=await self._sizes(decision) if self._ask_sizes else None)
+        sizes = await self._sizes(decision) if self._ask_sizes else None
+        held = {v: record.versions[v].size for v in judgement.held if record.versions[v].served}
+        return make_package_plan(name, decision, exact=sizes, withdrawn=held)
 
     async def _sizes(self, decision: Decision) -> dict[Version, int]:
         sizes: dict[Version, int] = {}

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mirrorwitness.npm.packument import Packument
     from mirrorwitness.storage import Storage
 
-__all__ = ["Withdrawals"]
+__all__ = ["Withdrawals", "judge_package"]
 
 SAID_LIMIT: Final = 4096
 """Bytes of each thing that upstream said and a tombstone repeats; a stub's list of versions may be longer than that."""

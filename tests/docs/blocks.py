@@ -121,7 +121,20 @@ def _examples() -> dict[str, str]:
 
 
 EXAMPLES: Final = (
-    *("init", "plan", "sync", "status", "audit", "compare", "summarize", "store-check", "error", "about"),
+    *(
+        "init",
+        "plan",
+        "sync",
+        "status",
+        "why",
+        "release",
+        "audit",
+        "compare",
+        "summarize",
+        "store-check",
+        "error",
+        "about",
+    ),
 )
 
 BLOCKS: Final[dict[str, Callable[[], str]]] = {

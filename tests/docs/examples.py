@@ -24,6 +24,7 @@ __all__ = ["make_examples"]
 
 _TIME = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
+_STONE = re.compile(r"(security-holder-)[0-9a-f]{16}\b")
 _SRI = re.compile(r"sha512-[A-Za-z0-9+/]{86}==")
 _SOFTWARE = re.compile(r"^mirrorwitness/[\w.]+$")
 _LONGEST_TEXT = 120
@@ -65,8 +66,23 @@ def make_examples(registry: ThreadedRegistry) -> dict[str, str]:
     found["audit"]["findings"].sort(key=lambda finding: finding["name"])
     found["summarize"] = _run(registry, "summarize", "--storage", "file:mirror")
     found["compare"] = _compare(registry)
+    found |= _withdraw(registry)
     found["store-check"] = _shorten(_run(registry, "store-check", "file:checked", "--short"))
     return {name: json.dumps(document, indent=2, ensure_ascii=False) for name, document in found.items()}
+
+
+def _withdraw(registry: ThreadedRegistry) -> dict[str, Any]:
+    """Let a package be taken away for security, let it in again, and ask why it is there."""
+    registry.sim.publish("gone", "1.0.0", data=b"the tarball of gone")
+    mine = ("--config", "withdrawn.toml")
+    _run(registry, "init", "gone", "--output", "withdrawn.toml", "--storage", "file:withdrawn")
+    _run(registry, "sync", "--once", *mine)
+    registry.sim.replace_by_holder("gone")
+    _run(registry, "sync", "--once", *mine)
+    release = _run(registry, "release", "gone@1.0.0", "--reason", "taken away by mistake", *mine)
+    why = _run(registry, "status", "--why", "gone@1.0.0", *mine)
+    why["held"]["size"] = _SIZE
+    return {"why": why, "release": release}
 
 
 def _compare(registry: ThreadedRegistry) -> Any:
@@ -94,6 +110,7 @@ def _normalise(value: Any, registry: ThreadedRegistry) -> Any:
         return value
     text = value.replace(registry.url, "https://registry.example").replace(str(Path.cwd()), "/srv")
     text = _TIME.sub("2026-07-01T12:00:00Z", _SOFTWARE.sub("mirrorwitness/1.0.0", text))
+    text = _STONE.sub(r"\g<1>0123456789abcdef", text)
     text = _DIGEST.sub("0123456789abcdef" * 4, _SRI.sub("sha512-0123456789…", text))
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
