@@ -133,7 +133,7 @@ def _print(done: MirrorComparison) -> None:
             ((f"{item.name}@{item.version}", item.a, item.b) for item in found.differences),
         )
     if found.differing:
-        hint("one of the two serves other bytes than the registry signed; `mirrorwitness audit` on each says which")
+        hint("one version with two contents: the registry's signature, or `mirrorwitness audit`, says whose is right")
 
 
 def _column(peer: Peer, said: Description) -> tuple[str, ...]:

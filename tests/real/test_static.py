@@ -122,3 +122,16 @@ def test_nginx_names_every_tarball_at_the_public_url(static: tuple[Served, Path]
     paths = [url.removeprefix(served.url) for url in urls]
     answers = json.loads(ask(served, storage.parent, *paths).output)
     assert [answer[:3] for answer in answers] == [[path, 200, "application/octet-stream"] for path in paths]
+
+
+def test_nginx_serves_what_others_compare_by(static: tuple[Served, Path]) -> None:
+    """The description, and every node of the summary at the address of its digest."""
+    served, storage = static
+    found = sorted(path for path in (storage / "about" / "summary").rglob("*") if path.is_file())
+    nodes = [f"/-/summary/{path.parent.name}/{path.name}" for path in found]
+    answers = json.loads(ask(served, storage.parent, "/-/about.json", *nodes).output)
+    assert nodes
+    assert [answer[:3] for answer in answers] == [
+        ["/-/about.json", 200, "application/json"],
+        *([path, 200, "text/plain"] for path in nodes),
+    ]
