@@ -5,23 +5,26 @@ Rules:
 - Children are forked before any event loop or thread exists, so each begins clean.
 - Signals that reach the parent are handed on; each child stops as it does alone.
 - The result is the sum of the children's. A child that ended with an error, or died without a word (killed, out of
-  memory), is an error that names its shard; the others go on to their ends.
+  memory), is an error that names its shard, told at once; the others go on to their ends.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import selectors
 import signal
+import sys
 import traceback
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from mirrorwitness.errors import MirrorWitnessError, StorageUnavailableError
 from mirrorwitness.mirror.outcome import RunSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
     from types import FrameType
 
     from mirrorwitness.mirror.shards import Shard
@@ -30,40 +33,90 @@ __all__ = ["run_processes"]
 
 _HANDED_ON = (signal.SIGINT, signal.SIGTERM)
 
+_PIECE = 64 * 1024
 
-def run_processes(work: Callable[[Shard], RunSummary], shards: Sequence[Shard]) -> RunSummary:
+
+@dataclass(slots=True)
+class _Child:
+    shard: Shard
+    pid: int
+    pipe: int
+    body: bytearray = field(default_factory=bytearray)
+
+
+def run_processes(
+    work: Callable[[Shard], RunSummary], shards: Sequence[Shard], *, told: Callable[[str], None] | None = None
+) -> RunSummary:
     """Run `work` for each shard in a process of its own, and add the summaries up.
+
+    Args:
+        work: what each does.
+        shards: one for each process.
+        told: told at once of a child that failed while others go on, perhaps for months; writes to standard error
+            where None.
 
     Raises:
         ExceptionGroup: the errors that ended children.
     """
-    children = [(shard, *_fork(work, shard)) for shard in shards]
     total = RunSummary()
     errors: list[Exception] = []
-    with _handing_on([pid for _, pid, _ in children]):
-        for shard, pid, pipe in children:
-            with os.fdopen(pipe, "rb") as file:
-                body = file.read()
-            _, status = os.waitpid(pid, 0)
-            found = _read(body, shard, status)
-            if isinstance(found, RunSummary):
-                total.merge(found)
-            else:
+    alive: dict[int, _Child] = {}
+    with _handing_on(alive), selectors.DefaultSelector() as selector:
+        for shard in shards:
+            child = _fork(work, shard)
+            alive[child.pid] = child
+            selector.register(child.pipe, selectors.EVENT_READ, child)
+        while alive:
+            for key, _ in selector.select():
+                child = key.data
+                if piece := os.read(child.pipe, _PIECE):
+                    child.body += piece
+                    continue
+                selector.unregister(child.pipe)
+                os.close(child.pipe)
+                found = _wait(child, alive)
+                if isinstance(found, RunSummary):
+                    total.merge(found)
+                    continue
                 errors.append(found)
+                if alive:
+                    (told or _tell)(f"{_text(found)}; {len(alive)} other processes go on")
     if errors:
-        raise ExceptionGroup(f"{len(errors)} of {len(children)} processes failed", errors)
+        raise ExceptionGroup(f"{len(errors)} of {len(shards)} processes failed", errors)
     return total
 
 
-def _fork(work: Callable[[Shard], RunSummary], shard: Shard) -> tuple[int, int]:
+def _wait(child: _Child, alive: dict[int, _Child]) -> RunSummary | Exception:
+    """Wait for a child that has closed its pipe; from here on its id may be anybody's, and gets no signal."""
+    del alive[child.pid]
+    _, status = os.waitpid(child.pid, 0)
+    return _read(bytes(child.body), child.shard, status)
+
+
+def _text(error: BaseException) -> str:
+    return "; ".join(str(leaf) for leaf in _leaves(error)) if isinstance(error, BaseExceptionGroup) else str(error)
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"error: {text}\n")
+    sys.stderr.flush()
+
+
+def _fork(work: Callable[[Shard], RunSummary], shard: Shard) -> _Child:
     reader, writer = os.pipe()
+    # A signal that comes here is delivered when parent and child each know what to do with it.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDED_ON)
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.close(writer)
-        return pid, reader
+        return _Child(shard, pid, reader)
     status = 1
     try:
         os.close(reader)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         with os.fdopen(writer, "wb") as file:
             file.write(pickle.dumps(_run(work, shard)))
         status = 0
@@ -112,15 +165,12 @@ def _read(body: bytes, shard: Shard, status: int) -> RunSummary | Exception:
 
 
 @contextmanager
-def _handing_on(pids: Sequence[int]) -> Generator[None]:
-    """Hand signals on to the children while the block runs."""
+def _handing_on(alive: Collection[int]) -> Generator[None]:
+    """Hand signals on to the children that are alive while the block runs."""
 
     def hand_on(number: int, _: FrameType | None) -> None:
-        for pid in pids:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue  # it has ended
+        for pid in tuple(alive):
+            os.kill(pid, number)
 
     before = {number: signal.signal(number, hand_on) for number in _HANDED_ON}
     try:
