@@ -44,7 +44,7 @@ SCHEMA = "mirrorwitness-compare-1"
 def compare(*, url_a: str, url_b: str, vkey: tuple[str, ...], limit: int, is_json: bool) -> None:
     """Find versions of which two mirrors serve different bytes, by their summaries.
 
-    Downloads no package and no list of all versions: three differences among a million cost some 50 kB. Exits with 4
+    Downloads no package and no list of all versions: three differences among a million cost some 40 kB. Exits with 4
     when a digest differs, or a mirror contradicts itself; with 0 when none does, although one may have versions that
     the other has not; with 5 when a mirror cannot be reached or has no summary.
 
