@@ -115,6 +115,7 @@ class _Job:
 def _document(summary: RunSummary) -> dict[str, object]:
     return {
         "counts": dict(sorted(summary.counts.items())),
+        "sources": dict(sorted(summary.sources.items())),
         "problems": [
             {"name": problem.name, "status": problem.status, "reason": problem.reason} for problem in summary.problems
         ],
@@ -131,6 +132,11 @@ def _print(summary: RunSummary) -> None:
     print_facts([
         ("packages", ", ".join(f"{counts[f'packages_{state}']} {state}" for state in states)),
         ("downloaded", f"{counts['tarballs_downloaded']} tarballs, {format_bytes(counts['bytes_downloaded'])}"),
+        *(
+            [("from", ", ".join(f"{url} {format_bytes(size)}" for url, size in summary.sources.most_common()))]
+            if len(summary.sources) > 1
+            else []
+        ),
         ("mirror holds", f"{counts['versions']} versions, {format_bytes(counts['bytes'])}"),
         ("signatures", list_counts(counts, "signature_") or "none"),
         ("not served", list_counts(counts, "blocked_") or "nothing"),

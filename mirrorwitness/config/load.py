@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -152,6 +152,7 @@ def make_config(layer: Layer, *, path: Path | None = None) -> Config:
             Registry(
                 url=_check_url(entry.url, layer, f"registry[{index}].url"),
                 token_env=entry.token_env,
+                role=_check_role(entry, index, layer),
                 tarball_hosts=entry.tarball_hosts,
             )
             for index, entry in enumerate(settings.registry)
@@ -289,6 +290,12 @@ def _check_url(url: str, layer: Layer, key: str) -> str:
     if not usable or parts.query or parts.fragment:
         raise _error(layer, key, f"found {url[:200]!r}, expected an http or https address without query")
     return url.rstrip("/")
+
+
+def _check_role(entry: Registry, index: int, layer: Layer) -> Literal["fallback", "peer"]:
+    if index == 0 and entry.role == "peer":
+        raise _error(layer, "registry[0].role", "the first registry is the authority for metadata, and no peer")
+    return entry.role
 
 
 def _read_scopes(settings: Settings, layer: Layer) -> dict[str, str]:

@@ -52,6 +52,13 @@ class Registry(_Table, frozen=True):
             examples=["EXAMPLE_TOKEN"],
         ),
     ] = None
+    role: Annotated[
+        Literal["fallback", "peer"],
+        Meta(
+            description='When a registry after the first is asked for bytes: a "peer" before the authority, which '
+            'spares it; a "fallback" where the authority has not got them.',
+        ),
+    ] = "fallback"
     tarball_hosts: Annotated[
         tuple[str, ...],
         Meta(
@@ -164,6 +171,13 @@ class Limits(_Table, frozen=True):
     retry_after_max: Annotated[
         Seconds, Meta(description="Longest pause that a Retry-After of a host can ask for. Seconds.")
     ] = Seconds(300)
+    source_dropped_for: Annotated[
+        Seconds,
+        Meta(
+            description="How long a peer or fallback that sent wrong bytes is not asked any more; 0 until "
+            "`mirrorwitness release URL`. Seconds."
+        ),
+    ] = Seconds(7 * 86_400)
     packument_max: Annotated[
         ByteCount, Meta(description="Largest packument, decompressed; the registry's own limit is 100 MB. Bytes.")
     ] = ByteCount(128 * _MIB)

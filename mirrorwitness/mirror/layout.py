@@ -17,6 +17,7 @@
     state/budget/<yyyy-mm>.json           requests to upstream that were taken in a month
     state/tombstones/<name>/<version>/<event>-<digest>.json  what upstream withdrew, and when we saw it
     state/releases/<name>/<version>/<event>-<digest>.json  which of these the operator lifted, and why
+    state/sources/<digest>.json           which sources sent wrong bytes, and until when they are not asked
     quarantine/<name>/<file>              tarballs that security took away; no door leads here
     evidence/<name>/<version>/<digest>.json  two documents that cannot both be true
 
@@ -79,6 +80,7 @@ __all__ = [
     "record_key",
     "release_key",
     "release_prefix",
+    "source_key",
     "tarball_key",
     "tarball_prefix",
     "tarball_url",
@@ -202,6 +204,11 @@ def release_prefix(name: PackageName) -> str:
 def release_key(name: PackageName, version: Version, stone: str) -> str:
     """Return the key that says that an operator lifted one tombstone."""
     return f"{release_prefix(name)}{_component(_escape(version))}/{stone}.json"
+
+
+def source_key(digest: str) -> str:
+    """Return the key of the note about a dropped source; `digest` is the hex SHA-256 of its base URL."""
+    return f"state/sources/{digest}.json"
 
 
 def quarantine_key(name: PackageName, file: str) -> str:

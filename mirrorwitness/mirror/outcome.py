@@ -42,6 +42,7 @@ class RunSummary:
     Attributes:
         counts: packages by status; versions, files and bytes held; tarballs and bytes downloaded; blocks by kind as
             ``blocked_KIND``; served versions by signature outcome as ``signature_OUTCOME``.
+        sources: bytes that each source sent, by its base URL.
         problems: the first `PROBLEMS_KEPT` packages that are not complete.
         alarms: sentences for the operator.
         evidence: keys of evidence written.
@@ -50,6 +51,7 @@ class RunSummary:
     """
 
     counts: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
@@ -74,6 +76,8 @@ class RunSummary:
         self.counts[f"packages_{result.status}"] += 1
         self.counts["tarballs_downloaded"] += result.downloaded
         self.counts["bytes_downloaded"] += result.downloaded_bytes
+        self.sources.update(result.received)
+        self.counts.update({f"bytes_from_{role}": size for role, size in result.received_as.items()})
         for block in result.blocks:
             self.counts[f"blocked_{block.kind}"] += 1
         if isinstance(result.error, UpstreamUnreachableError | UpstreamRefusedError):
@@ -94,6 +98,7 @@ class RunSummary:
     def merge(self, other: RunSummary) -> None:
         """Add what another worker did."""
         self.counts.update(other.counts)
+        self.sources.update(other.sources)
         _extend(self.problems, other.problems)
         _extend(self.alarms, other.alarms)
         _extend(self.evidence, other.evidence)

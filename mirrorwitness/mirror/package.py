@@ -118,6 +118,8 @@ class PackageResult:
         error: what kept the whole package from being brought up to date.
         downloaded: tarballs downloaded.
         downloaded_bytes: their size.
+        received: bytes that each source sent, by its base URL.
+        received_as: bytes by the source's role.
         evidence: keys of evidence written.
         owed: what beside tarballs could not be copied now, as sentences; the versions concerned are served.
         alarms: sentences that an operator should read although nothing failed.
@@ -132,6 +134,8 @@ class PackageResult:
     error: MirrorWitnessError | None = None
     downloaded: int = 0
     downloaded_bytes: int = 0
+    received: Mapping[str, int] = field(default_factory=dict[str, int])
+    received_as: Mapping[str, int] = field(default_factory=dict[str, int])
     evidence: Sequence[str] = ()
     owed: list[str] = field(default_factory=list[str])
     alarms: list[str] = field(default_factory=list)
@@ -449,6 +453,8 @@ def _settle(
     result.blocks = decision.blocks
     result.withheld = brought.withheld
     result.downloaded, result.downloaded_bytes = brought.downloaded, brought.downloaded_bytes
+    result.received, result.received_as = brought.received, brought.received_as
+    result.alarms += brought.alarms
     result.evidence = (*evidence, *brought.evidence)
     is_security = any(isinstance(error, SecurityError) for error in brought.withheld.values())
     if result.evidence or is_security or any(block.kind.is_divergence for block in decision.blocks):

@@ -5,8 +5,8 @@ Rules:
 - A tarball's final key is written once, with bytes that matched their digest (P1); never overwritten (P5) unless an
   audit found the stored bytes wrong and asks for it.
 - Tarballs that are stored already but not recorded (a run died in between) are read and verified, not downloaded.
-- Sources are tried in order: the authority, then mirrors; bytes are verified, so anybody may supply them. Wrong bytes
-  are fetched once more, then kept as evidence and the next source is asked.
+- Sources are tried in the order of `mirrorwitness.mirror.sources`; bytes are verified, so anybody may supply them.
+  Wrong bytes are fetched once more, then told in evidence; the source is dropped and the next one is asked.
 - One version's failure never stops another's: it is withheld with its reason (research/B 7, rows 7 and 8).
 - A storage that refuses (full, read-only, credentials) ends the package: trying on would only repeat it.
 
@@ -15,6 +15,7 @@ Concurrency: at most the limiter's tokens are in flight over all packages; withi
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.catalogue import Catalogue
     from mirrorwitness.mirror.gate import Wanted
     from mirrorwitness.mirror.progress import Progress
+    from mirrorwitness.mirror.sources import Source, Sources
     from mirrorwitness.npm.names import PackageName, Version
-    from mirrorwitness.npm.registry import Registry
     from mirrorwitness.storage import Body, Storage
 
 __all__ = ["TarballOptions", "Tarballs", "TarballsResult", "check_stored"]
@@ -80,14 +81,20 @@ class TarballsResult:
         withheld: why the others are not.
         downloaded: how many were downloaded, as opposed to found in the storage.
         downloaded_bytes: their size.
+        received: bytes that each source sent, by its base URL.
+        received_as: bytes by the source's role.
         evidence: keys of evidence written.
+        alarms: sentences about sources, for the operator.
     """
 
     stored: dict[Version, HeldVersion] = field(default_factory=dict)
     withheld: dict[Version, MirrorWitnessError] = field(default_factory=dict)
     downloaded: int = 0
     downloaded_bytes: int = 0
+    received: Counter[str] = field(default_factory=Counter)
+    received_as: Counter[str] = field(default_factory=Counter)
     evidence: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +119,7 @@ class Tarballs:
     Args:
         storage: where to.
         catalogue: for evidence.
-        sources: where from, the authority first.
+        sources: where from.
         options: limits.
         progress: told of every stored tarball.
     """
@@ -122,7 +129,7 @@ class Tarballs:
         *,
         storage: Storage,
         catalogue: Catalogue,
-        sources: Sequence[Registry],
+        sources: Sources,
         options: TarballOptions,
         progress: Progress,
     ) -> None:
@@ -154,6 +161,7 @@ class Tarballs:
         result = TarballsResult()
         if not missing:
             return result
+        await self._sources.load()
         present = await self._files(name)
         jobs = (
             _Job(
@@ -172,6 +180,7 @@ class Tarballs:
                 nursery.start_soon(self._work, jobs, refused)
         if refused:
             raise refused[0]
+        result.alarms += self._sources.take_notices()
         return result
 
     async def move(self, source: str, target: str, item: HeldVersion, *, what: str) -> None:
@@ -228,18 +237,20 @@ class Tarballs:
             return await self._adopt(job)
         problems: list[UpstreamError | IntegrityMismatchError] = []
         is_private = job.name.partition("/")[0] in self._options.authority_only
-        for source in self._sources[:1] if is_private else self._sources:
-            is_authority = source is self._sources[0]
-            url = job.item.url if is_authority else layout.tarball_url(source.base, job.name, job.item.file)
+        for source in self._sources.usable(is_private=is_private):
             try:
-                return await self._download(job, source, url)
-            except (UpstreamError, IntegrityMismatchError) as error:
+                return await self._download(job, source)
+            except UpstreamError as error:
+                self._sources.note_failure(source, error)
+                # What the authority says counts; that a peer has not got a file says nothing.
+                problems.insert(0 if source is self._sources.authority else len(problems), error)
+            except IntegrityMismatchError as error:
                 problems.append(error)
         # Wrong bytes weigh more than an absent file: the run must end as a divergence, not as a mere gap.
         problems.sort(key=lambda error: not isinstance(error, IntegrityMismatchError))
         raise problems[0]
 
-    async def _download(self, job: _Job, source: Registry, url: str) -> HeldVersion:
+    async def _download(self, job: _Job, source: Source) -> HeldVersion:
         with Spool(
             expectation=job.item.expectation,
             budget=self._budget,
@@ -247,26 +258,31 @@ class Tarballs:
             what=job.what,
             directory=self._options.spool_directory,
         ) as spool:
-            body, verifier = await self._receive(job, source, url, spool)
+            body, verifier = await self._receive(job, source, spool)
+            self._sources.note_success(source)
             stored = await self._put(job, body, verifier)
         job.result.downloaded += 1
         job.result.downloaded_bytes += stored.size
+        job.result.received[source.registry.base] += stored.size
+        job.result.received_as[source.role] += stored.size
         self._progress.tarball_stored(stored.size)
         return stored
 
-    async def _receive(self, job: _Job, source: Registry, url: str, spool: Spool) -> tuple[Body, Verifier]:
-        """Download until the bytes match, `ATTEMPTS_ON_MISMATCH` times at most."""
+    async def _receive(self, job: _Job, source: Source, spool: Spool) -> tuple[Body, Verifier]:
+        """Download until the bytes match, `ATTEMPTS_ON_MISMATCH` times at most; then the source is dropped."""
+        url = source.url_of(job.name, job.item.file, upstream=job.item.url)
         attempts_left = ATTEMPTS_ON_MISMATCH
         while True:
             attempts_left -= 1
             await spool.reset()
-            await source.tarball(url, spool)
+            await source.registry.tarball(url, spool)
             try:
                 return await spool.finish()
             except IntegrityMismatchError as error:
                 mismatch = error
             if not attempts_left:
-                await self._keep_evidence(job, "wrong-bytes", url, mismatch)
+                key = await self._keep_evidence(job, "wrong-bytes", url, mismatch)
+                await self._sources.drop(source, reason=f"{job.what}: {mismatch}", evidence=key)
                 raise mismatch
 
     async def _put(self, job: _Job, body: Body, verifier: Verifier) -> HeldVersion:
@@ -294,9 +310,11 @@ class Tarballs:
             " `mirrorwitness audit --repair` tells whether they rotted or upstream changed them"
         ) from mismatch
 
-    async def _keep_evidence(self, job: _Job, kind: str, url: str, error: IntegrityMismatchError) -> None:
+    async def _keep_evidence(self, job: _Job, kind: str, url: str, error: IntegrityMismatchError) -> str:
         content = {"kind": kind, "key": job.key, "url": url, "reason": str(error)}
-        job.result.evidence.append(await self._catalogue.add_evidence(job.name, job.item.version, content))
+        key = await self._catalogue.add_evidence(job.name, job.item.version, content)
+        job.result.evidence.append(key)
+        return key
 
 
 async def check_stored(storage: Storage, key: str, verifier: Verifier) -> Verifier:

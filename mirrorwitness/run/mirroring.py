@@ -25,6 +25,7 @@ from mirrorwitness.mirror.outcome import RunSummary
 from mirrorwitness.mirror.owed import OwedTerms
 from mirrorwitness.mirror.package import PackageSync
 from mirrorwitness.mirror.shards import WHOLE
+from mirrorwitness.mirror.sources import Role, Sources
 from mirrorwitness.mirror.sync import SyncRun
 from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
 from mirrorwitness.run.describe import make_summarizer, publish_about, read_lag, read_mirror_key
@@ -260,7 +261,7 @@ def make_packages(
     tarballs = Tarballs(
         storage=storage,
         catalogue=catalogue,
-        sources=upstream.sources,
+        sources=make_sources(wishes, storage, upstream),
         options=TarballOptions(
             concurrency=limits.concurrency,
             size_limit=limits.tarball_max,
@@ -277,6 +278,20 @@ def make_packages(
         tarballs=tarballs,
         terms=terms,
         now=now,
+    )
+
+
+def make_sources(wishes: Wishes, storage: Storage, upstream: Upstream) -> Sources:
+    """Put the registries in the order in which they are asked for bytes."""
+    authority, *others = upstream.sources
+    roles = [registry.role for registry in wishes.config.registries[1:]]
+    return Sources(
+        authority=authority,
+        peers=[source for source, role in zip(others, roles, strict=True) if Role(role) is Role.PEER],
+        fallbacks=[source for source, role in zip(others, roles, strict=True) if Role(role) is not Role.PEER],
+        storage=storage,
+        now=now,
+        dropped_for=wishes.config.limits.source_dropped_for,
     )
 
 

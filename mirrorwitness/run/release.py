@@ -1,5 +1,7 @@
 """Let withdrawn versions in again, because a person said so: lift their tombstones, then bring the package up to date.
 
+A source that was dropped for wrong bytes is let in again the same way: by its URL.
+
 Order (P8): the release is written first, one object for one tombstone; whichever run comes next acts on it, also where
 this one dies or cannot reach upstream.
 """
@@ -13,6 +15,7 @@ from mirrorwitness.errors import ConfigurationError, ExitCode, MirrorWitnessErro
 from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.package import PackageResult, Status
 from mirrorwitness.mirror.progress import SilentProgress
+from mirrorwitness.mirror.sources import restore_source
 from mirrorwitness.npm.names import PackageName
 from mirrorwitness.run.mirroring import STAMP, make_packages
 from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
@@ -36,11 +39,13 @@ class ReleaseSummary:
 
     Attributes:
         released: ``name@version`` → whether it is served now.
+        sources: dropped sources that are asked again.
         problems: package → why it could not be brought up to date.
         code: what the command exits with.
     """
 
     released: dict[str, bool] = field(default_factory=dict[str, bool])
+    sources: list[str] = field(default_factory=list[str])
     problems: dict[str, str] = field(default_factory=dict[str, str])
     code: ExitCode = ExitCode.COMPLETE
 
@@ -53,9 +58,14 @@ async def run_release(wishes: Wishes, subjects: Sequence[str], *, reason: str) -
         StorageError: the storage failed.
     """
     summary = ReleaseSummary()
+    urls = [subject.rstrip("/") for subject in subjects if subject.startswith(("http://", "https://"))]
     async with open_mirror(wishes.config) as storage:
         catalogue = Catalogue(storage)
-        chosen = [await _find(catalogue, subject) for subject in subjects]
+        names = [subject for subject in subjects if subject.rstrip("/") not in urls]
+        chosen = [await _find(catalogue, subject) for subject in names]
+        summary.sources = [url for url in urls if await restore_source(storage, url) is not None]
+        if not chosen:
+            return summary
         for record, versions in chosen:
             await _lift(catalogue, record, versions, reason)
         async with open_upstream(wishes, storage=storage) as upstream:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
     from mirrorwitness.config import Config
+    from mirrorwitness.config import Registry as RegistrySettings
     from mirrorwitness.fetch import Fetcher
     from mirrorwitness.mirror.lease import Lease
     from mirrorwitness.mirror.select import Rule, Selection
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from mirrorwitness.storage import Storage
 
 __all__ = ["Upstream", "Wishes", "now", "open_mirror", "open_upstream", "read_keys", "refresh_keys"]
+
+PEER_TRIES: Final = 2
+PEER_PAUSE: Final = 10.0
+"""Seconds of the longest pause that a peer can ask for: the authority has the same bytes, and waits behind it."""
 
 KEYS_LIMIT: Final = 1024 * 1024
 """Bytes of the stored keys document."""
@@ -152,9 +157,7 @@ async def open_mirror(config: Config) -> AsyncGenerator[Storage, None]:
 
 
 @asynccontextmanager
-async def open_upstream(
-    wishes: Wishes, *, storage: Storage | None, shards: int = 1
-) -> AsyncGenerator[Upstream, None]:
+async def open_upstream(wishes: Wishes, *, storage: Storage | None, shards: int = 1) -> AsyncGenerator[Upstream, None]:
     """Open the configured registries over one set of connections.
 
     Args:
@@ -186,8 +189,10 @@ async def open_upstream(
                     options=RegistryOptions(
                         token=wishes.tokens.get(registry.url),
                         allowed_hosts=registry.tarball_hosts,
-                        tries=Backoff(attempts=limits.retries + 1),
-                        max_pause=limits.retry_after_max,
+                        tries=Backoff(attempts=_tries(registry, limits.retries)),
+                        max_pause=min(limits.retry_after_max, PEER_PAUSE)
+                        if registry.role == "peer"
+                        else limits.retry_after_max,
                         max_packument_bytes=limits.packument_max,
                         max_tarball_bytes=limits.tarball_max,
                     ),
@@ -198,6 +203,11 @@ async def open_upstream(
             gate,
             lease,
         )
+
+
+def _tries(registry: RegistrySettings, retries: int) -> int:
+    """Return how often a request is tried: a peer less often, because the authority comes after it."""
+    return min(retries + 1, PEER_TRIES) if registry.role == "peer" else retries + 1
 
 
 async def read_keys(storage: Storage) -> KeyRing:

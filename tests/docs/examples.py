@@ -103,7 +103,8 @@ def _run(registry: ThreadedRegistry, *arguments: str) -> Any:
 
 def _normalise(value: Any, registry: ThreadedRegistry) -> Any:
     if isinstance(value, dict):
-        return {key: _SIZE if key in _SIZES else _normalise(inner, registry) for key, inner in value.items()}
+        value = {key.replace(registry.url, "https://registry.example"): inner for key, inner in value.items()}
+        return {key: _SIZE if _is_size(key) else _normalise(inner, registry) for key, inner in value.items()}
     if isinstance(value, list):
         return [_normalise(inner, registry) for inner in value]
     if not isinstance(value, str):
@@ -113,6 +114,10 @@ def _normalise(value: Any, registry: ThreadedRegistry) -> Any:
     text = _STONE.sub(r"\g<1>0123456789abcdef", text)
     text = _DIGEST.sub("0123456789abcdef" * 4, _SRI.sub("sha512-0123456789…", text))
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+
+
+def _is_size(key: str) -> bool:
+    return key in _SIZES or key.startswith(("bytes_from_", "https://"))
 
 
 def _shorten(document: Any) -> Any:

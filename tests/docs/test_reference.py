@@ -35,6 +35,7 @@ TABLES = {
     "mirrorwitness.mirror.withdrawal.Event": "What happened to a withdrawn version",
     "mirrorwitness.mirror.withdrawal.WithdrawnPolicy": "Policies for withdrawn versions",
     "mirrorwitness.mirror.explain.State": "States of status --why",
+    "mirrorwitness.mirror.sources.Role": "Roles of sources",
     "mirrorwitness.mirror.withdrawal.Place": "Where the bytes of a version are",
     "mirrorwitness.npm.signatures.SignatureOutcome": "Outcomes of the signature check",
     "mirrorwitness.npm.signatures.SignaturePolicy": "Policies for signatures",
@@ -247,7 +248,7 @@ def test_every_field_of_every_document_is_explained(name: str) -> None:
 
 
 MAY_BE_ABSENT = {"alarms[]", "counts.blocked_<kind>", "coverage.counted", "coverage.weak"} | {
-    "problems.<package>", "advice[]", "evidence[]", "unfinished.reason", "unfinished.attempts", "unfinished.last",
+    "problems.<package>", "sources[]", "advice[]", "evidence[]", "unfinished.reason", "unfinished.attempts", "unfinished.last",
 }  # fmt: skip
 """Fields that the examples' story does not bring about."""
 

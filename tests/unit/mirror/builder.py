@@ -26,6 +26,7 @@ from mirrorwitness.mirror.package import PackageSync, PackageTerms
 from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.select import make_selection, parse_rule
+from mirrorwitness.mirror.sources import Sources
 from mirrorwitness.mirror.sync import SyncRun
 from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
 from mirrorwitness.mirror.withdrawal import WithdrawnPolicy
@@ -69,6 +70,10 @@ class Mirror:
     workers: int = 4
     options: TarballOptions = field(default_factory=lambda: TarballOptions(concurrency=8))
     hosts: tuple[str, ...] = ()
+    peers: tuple[RegistrySimulator, ...] = ()
+    """Those of `sims` that are asked for bytes before the authority."""
+    dropped_for: float = 7 * 86_400
+    now: datetime = NOW
     silent: tuple[RegistrySimulator, ...] = ()
     """Hosts that can be reached and are no source."""
     wrapped: Storage | None = None
@@ -87,6 +92,19 @@ class Mirror:
         options = RegistryOptions(tries=_QUICK, allowed_hosts=self.hosts)
         return Upstream(tuple(Registry(base=sim.base, fetcher=fetcher, options=options) for sim in self.sims), fetcher)
 
+    def sources(self, upstream: Upstream) -> Sources:
+        """Return where bytes come from: `peers` first, then the authority, then what is left."""
+        authority, *others = upstream.sources
+        peers = [sim.base for sim in self.peers]
+        return Sources(
+            authority=authority,
+            peers=[source for source in others if source.base in peers],
+            fallbacks=[source for source in others if source.base not in peers],
+            storage=self._used,
+            now=lambda: self.now,
+            dropped_for=self.dropped_for,
+        )
+
     async def terms(self, upstream: Upstream) -> PackageTerms:
         keys, _ = await refresh_keys(self._used, upstream, self.policy)
         return PackageTerms(
@@ -104,7 +122,7 @@ class Mirror:
         tarballs = Tarballs(
             storage=self._used,
             catalogue=catalogue,
-            sources=upstream.sources,
+            sources=self.sources(upstream),
             options=self.options,
             progress=SilentProgress(),
         )
