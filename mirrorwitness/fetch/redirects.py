@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, NewType
@@ -47,6 +48,10 @@ MAX_URL: Final = 8192
 """Longest URL followed; common servers refuse longer request lines."""
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+_HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(?:%[a-z0-9._-]+)?")
+"""A name or an IPv4 address; or an IPv6 address, as `urlsplit` gives it: lower case, without brackets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,8 @@ def origin_of(url: str) -> Origin:
         raise UpstreamProtocolError(f"URL {shown!r}: expected an absolute http or https URL")
     if port == 0:
         raise UpstreamProtocolError(f"URL {shown!r}: port 0 cannot be connected to")
+    if not _HOST.fullmatch(parts.hostname):
+        raise UpstreamProtocolError(f"URL {shown!r}: characters that a host name cannot have")
     if "@" in parts.netloc:
         raise UpstreamProtocolError(f"URL {shown!r}: a user name or password in a URL is not accepted")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

@@ -27,6 +27,7 @@ def test_a_plain_url_is_what_httpx_makes_of_it(url: str) -> None:
 
 @given(URLS)
 @example("http://0:0")
+@example("http://0<")
 def test_the_origin_judged_is_the_origin_fetched(url: str) -> None:
     """Attack: a URL whose origin two parsers read differently. What the policy saw is where the request goes."""
     try:

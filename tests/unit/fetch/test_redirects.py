@@ -57,6 +57,8 @@ def test_origin(url: str, origin: str) -> None:
         "https://registry.example:port/",
         "https://registry.example:99999/",
         "https://registry.example:0/",
+        "https://registry<.example/",
+        "https://registry.example%2f@evil.example/",
         "https://registry.example/a b",
         "https://registry.example\\@evil.example/",
         "https://registry.example/\n",
