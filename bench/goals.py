@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
     from bench.setting import Setting
 
-__all__ = ["START", "format_goal", "print_goals", "print_table"]
+__all__ = ["FIRST", "NOTHING", "ONE", "START", "format_goal", "print_goals", "print_table"]
 
 START: Final = "start-up: mirrorwitness"
 BUSY: Final = 0.15
 """Share of a run's time spent waiting for a core above which its wall time is called the neighbours'."""
 NOTHING: Final = ": nothing changed"
 ONE: Final = ": one package unchanged"
+FIRST: Final = ": one package, first run"
+"""Start-up with latency: the check of a new storage is some twenty requests one after another."""
 PEERS: Final = (
     # ours, start-up of ours, peer, start-up of the peer
     ("file: ours, fsync=off", f"file: ours, fsync=off{ONE}", "file: plain httpx", "start-up: plain, file", 0.33),
@@ -53,7 +55,7 @@ def print_table(setting: Setting) -> None:
     for row in setting.results:
         wall, queued, cpu, rss = (_median(setting, row, name) for name in ("wall", "queued", "cpu", "rss"))
         line = f"{row:<54}{wall:>8.2f}{queued:>10.2f}{cpu:>7.2f}"
-        if row.startswith("start-up") or row.endswith((ONE, NOTHING)):
+        if row.startswith("start-up") or row.endswith((ONE, FIRST, NOTHING)):
             rates = f"{len(corpus.names) / wall:>12,.0f}" if row.endswith(NOTHING) else ""
             print(f"{line}{rates:<51}{rss / MB:>13.0f}")
         else:
@@ -115,10 +117,10 @@ def _latency(setting: Setting, ceiling: str) -> Iterator[str]:
     if ours not in setting.results:
         return
     text = f"tarballs/s with {latency} ms, {in_flight} in flight / ideal"
-    start = _wall(setting, START)
     yield format_goal(f"{text}, whole", count / _wall(setting, ours) / ideal, 0.65, at_least=True)
-    beyond = count / (_wall(setting, ours) - start) / ideal
-    yield format_goal(f"{text}, beyond start-up", beyond, 0.65, at_least=True)
+    for first in (row for row in setting.results if row.endswith(FIRST)):
+        beyond = count / (_wall(setting, ours) - _wall(setting, first)) / ideal
+        yield format_goal(f"{text}, beyond start-up", beyond, 0.65, at_least=True)
     yield from _busy(setting, ours)
 
 

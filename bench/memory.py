@@ -69,11 +69,11 @@ def _registries(
     stack: ExitStack, scratch: Path, options: argparse.Namespace
 ) -> Iterator[tuple[str, tuple[str, ...], str]]:
     """Serve three registries, one after another: what it is, its packages, where."""
+    large = _make(scratch / "large.tgz", options.large * MB)
+    yield (f"{options.large} MB tarball", *_serve(stack, scratch / "www-large", [large], 1))
     for count in (options.few, options.many):
         tiny = [_make(scratch / f"tiny-{number}.tgz", TINY_BYTES + number) for number in range(8)]
         yield (f"{count:,} packages", *_serve(stack, scratch / f"www-{count}", tiny, count))
-    large = _make(scratch / "large.tgz", options.large * MB)
-    yield (f"{options.large} MB tarball", *_serve(stack, scratch / "www-large", [large], 1))
 
 
 def _serve(stack: ExitStack, root: Path, tarballs: list[Tarball], packages: int) -> tuple[tuple[str, ...], str]:

@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bench import peers
-from bench.goals import START, print_goals, print_table
+from bench.goals import FIRST, NOTHING, ONE, START, print_goals, print_table
 from bench.processes import run_measured
 from bench.setting import LATENCY_MS, SINK_KEYS, environment, mirror_command, open_setting
 
@@ -157,6 +157,12 @@ def _wall_rows(setting: Setting, sink: Sink) -> Rows:
         share = (sink.cpu_seconds() - before) / usage.wall
         setting.results[row][-1] = dataclasses.replace(usage, note=f"{share:.2f}")
         if in_flight == SLOW[0]:
+            first = mirror_command(
+                setting.corpus.names[:1],
+                base=sink.slow_base,
+                storage=sink.address(setting.new_directory().name, slow=True),
+            )
+            _run(setting, f"{row}{FIRST}", first, settings)
             _again(setting, row, storage, settings, base=sink.slow_base, log=sink.slow_log)
 
     def ceiling(in_flight: int) -> None:
@@ -210,11 +216,11 @@ def _again(
     """Run twice more over a mirror that is complete: one package of it, and all, counting what upstream saw."""
     log = log or setting.log
     command = mirror_command(setting.corpus.names[:1], base=base or setting.base, storage=storage)
-    _run(setting, f"{row}: one package unchanged", command, settings)
+    _run(setting, f"{row}{ONE}", command, settings)
     os.truncate(log, 0)
-    _sync(setting, f"{row}: nothing changed", storage, settings, base=base)
+    _sync(setting, f"{row}{NOTHING}", storage, settings, base=base)
     asked = log.read_text(encoding="ascii").splitlines()
     answered = [re.split(" ", line) for line in asked if "/-/npm/v1/keys" not in line]
     bodies = sum(fields[1] == "200" for fields in answered)
-    usages = setting.results[f"{row}: nothing changed"]
+    usages = setting.results[f"{row}{NOTHING}"]
     usages[-1] = dataclasses.replace(usages[-1], note=f"{len(answered)} {bodies}")

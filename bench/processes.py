@@ -27,6 +27,7 @@ __all__ = [
     "PEERS",
     "ROOT",
     "Usage",
+    "child_of",
     "cpu_seconds",
     "delayed",
     "free_port",
@@ -176,8 +177,7 @@ def nginx(root: Path, scratch: Path, port: int) -> Iterator[tuple[int, Path]]:
     settings.write_text(NGINX.format(dir=scratch, root=root, port=port, user=user), encoding="utf-8")
     with started([program, "-c", str(settings), "-e", "stderr"]) as process:
         wait_for_port(port)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
-        yield int(children[0]), scratch / "access.log"
+        yield child_of(process.pid), scratch / "access.log"
 
 
 def nginx_program() -> str | None:
@@ -193,6 +193,21 @@ def delayed(target: int, port: int, *, milliseconds: int) -> Iterator[subprocess
     with started(command) as process:
         wait_for_port(port)
         yield process
+
+
+def child_of(pid: int) -> int:
+    """Return a process's only child: nginx's worker, which may start after its port listens.
+
+    Raises:
+        RuntimeError: it had none in time.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        if children:
+            return int(children[0])
+        time.sleep(0.05)
+    raise RuntimeError(f"process {pid} has no child after {START_SECONDS} s")
 
 
 def cpu_seconds(pid: int) -> float:
