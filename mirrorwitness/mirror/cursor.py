@@ -8,8 +8,8 @@ Rules:
   second worker on the same shard, and stops: `CursorLostError`.
 - A save whose outcome is unknown is read back: every record names its worker and counts its saves, so ours can be told
   from another's.
-- On a storage without conditional writes the object is read before it is replaced. That notices a second worker too,
-  only not at once; `mirrorwitness store-check` says which kind a storage is.
+- The object is looked at before it is replaced, too: some storages know no conditional writes, and some ignore them
+  (research/E 1). That notices a second worker as well, only not at once.
 - The record's size does not depend on the registry or on what was done since the last save (P10).
 
 Known hole: without conditional writes two workers may both believe for one save that the cursor is theirs. Each then
@@ -113,6 +113,7 @@ class CursorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     caught_up: float = 0.0
     head: str = ""
     reread: float = 0.0
+    reread: float = 0.0
     alarms: tuple[Alarm, ...] = ()
     history: tuple[tuple[float, float], ...] = ()
     worker: str = ""
@@ -139,12 +140,8 @@ class CursorStore:
 
     def __repr__(self) -> str:
         return f"<CursorStore {self._key} of {self._worker}, {self._serial} saves>"
-
         self._record: CursorRecord | None = None
-    async def load(self) -> CursorRecord | None:
-        """Read the cursor, and remember what the next save replaces; None where there is none.
 
-        Raises:
     @property
     def record(self) -> CursorRecord | None:
         """The cursor as it was loaded or saved last; None before that, and where there is none."""
@@ -153,6 +150,10 @@ class CursorStore:
             StorageError: it cannot be read, or is damaged.
         """
         try:
+    async def load(self) -> CursorRecord | None:
+        """Read the cursor, and remember what the next save replaces; None where there is none.
+
+        Raises:
             record, info = await self._read()
         except ObjectMissingError:
             self._etag = None
@@ -161,8 +162,8 @@ class CursorStore:
         return record
 
     async def save(self, record: CursorRecord, *, saved: str) -> None:
-        """Replace the cursor.
         self._record = record
+        """Replace the cursor.
 
         Args:
             record: where we stand.
@@ -178,9 +179,12 @@ class CursorStore:
         try:
             info = await self._put(body)
         except PreconditionFailedError as error:
-            info = await self._put_over_ours(body, error)
+            raise await self._lost() from error
+            await self._check_ours()
         except UnsupportedConditionError:
-            info = await self._put_after_look(body)
+        except CursorLostError:
+            raise
+            info = await self._storage.put(self._key, body, content_type="application/json")
         except StorageUnavailableError:
             found = await self._look()
             if found is None or (found[0].worker, found[0].serial) != (self._worker, self._serial):
@@ -190,25 +194,22 @@ class CursorStore:
 
     async def _put(self, body: bytes) -> ObjectInfo:
         if self._etag is None:
-            return await self._storage.put(self._key, body, if_absent=True, content_type="application/json")
         self._record = record
+            return await self._storage.put(self._key, body, if_absent=True, content_type="application/json")
         return await self._storage.put(self._key, body, if_match=self._etag, content_type="application/json")
 
-    async def _put_after_look(self, body: bytes) -> ObjectInfo:
-        found = await self._storage.stat(self._key)
-        if (found.etag if found else None) != self._etag:
-            raise await self._lost()
-    async def _put_over_ours(self, body: bytes, error: PreconditionFailedError) -> ObjectInfo:
-        """Replace a cursor that we wrote ourselves, in a save whose outcome was never known."""
+    async def _check_ours(self) -> None:
+        """Look whether the cursor is still the one that we replace; some storages ignore what a write demands.
+
+        One that we wrote ourselves, in a save whose outcome was never known, is ours too.
+        """
+        there = await self._storage.stat(self._key)
+        if (there.etag if there else None) == self._etag:
+            return
         found = await self._look()
         if found is None or found[0].worker != self._worker:
-            raise await self._lost() from error
-        try:
-            return await self._storage.put(self._key, body, if_match=found[1].etag, content_type="application/json")
-        except PreconditionFailedError as second:
-            raise await self._lost() from second
-
-        return await self._storage.put(self._key, body, content_type="application/json")
+            raise await self._lost()
+        self._etag = found[1].etag
 
     async def _lost(self) -> CursorLostError:
         found = await self._look()

@@ -112,6 +112,10 @@ class Rows:
         first = bisect.bisect_right(self._order, (since, "\U0010ffff"))
         return [self._rows[name] for _, name in self._order[first : first + max(limit, 1)]]
 
+    def rows(self) -> list[Row]:
+        """Return the visible rows, in no order; counts as no poll."""
+        return list(self._rows.values())
+
     def show_late(self) -> None:
         """Let all late rows appear, and forget what was planned."""
         for late in self._late:

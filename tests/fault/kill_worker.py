@@ -17,21 +17,29 @@ from typing import Any
 from unittest import mock
 
 import boto3  # noqa: F401 - the product imports it where it is used; the children find it there
+import msgspec
 import trio
 
 from mirrorwitness.config import Config, Registry
-from mirrorwitness.config.options import Limits
-from mirrorwitness.config.quantities import Count
+from mirrorwitness.config.options import Feed, Limits
+from mirrorwitness.config.quantities import Count, Seconds
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.select import parse_rule
-from mirrorwitness.run import jobs, mirroring
+from mirrorwitness.mirror.shards import WHOLE
+from mirrorwitness.run import following, jobs, mirroring
 from mirrorwitness.run.session import Wishes, now
 
 _LIMITS = Limits(requests_per_second=Count(0), retries=Count(1))
+_FEED = Feed(
+    idle_least=Seconds(0.005), idle_most=Seconds(0.02), reread_every=Seconds(0.05), confirm_deletion=Seconds(0)
+)
 
 
 async def work(kind: str, wishes: Wishes) -> int:
     """Do what the command does, and return its exit code."""
+    if kind in {"follow", "once"}:
+        following_run = following.run_follow(wishes, SilentProgress(), shard=WHOLE, is_once=kind == "once")
+        return int((await following_run).exit_code())
     if kind == "sync":
         return int((await mirroring.run_sync(wishes, SilentProgress())).exit_code())
     summary = await jobs.run_audit(wishes, SilentProgress(), sample=None, is_repair=kind == "repair")
@@ -40,7 +48,12 @@ async def work(kind: str, wishes: Wishes) -> int:
 
 def run(wanted: dict[str, Any]) -> int:
     """Run one command as a process of its own would."""
-    config = Config(storage=wanted["storage"], registries=(Registry(url=wanted["registry"]),), limits=_LIMITS)
+    config = Config(
+        storage=wanted["storage"],
+        registries=(Registry(url=wanted["registry"]),),
+        limits=_LIMITS,
+        feed=msgspec.structs.replace(_FEED, url=wanted["feed"]),
+    )
     rules = tuple(parse_rule(name, origin="a trial") for name in wanted["names"])
     shifted = mock.Mock(side_effect=lambda: now() + timedelta(days=wanted["days_ahead"]))
     mock.patch.object(mirroring, "now", shifted).start()

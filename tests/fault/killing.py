@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "Killer", "Kind", "open_killer"]
 
-Kind: TypeAlias = Literal["sync", "audit", "repair"]
+Kind: TypeAlias = Literal["sync", "audit", "repair", "follow", "once"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Job:
         kind: which command.
         storage: its address.
         registry: base URL of the upstream.
+        feed: that of its feed; None: there is none.
         names: what is selected.
         kill_after: seconds after which it is killed; None: never.
         days_ahead: how far its clock is ahead of ours.
@@ -48,6 +49,7 @@ class Job:
     names: Sequence[str]
     kill_after: float | None = None
     days_ahead: int = 0
+    feed: str | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +71,7 @@ class Killer:
     kills: int = 0
     met: int = 0
     seconds: dict[Kind, float] = field(default_factory=dict[Kind, float])
+    feed: str | None = None
 
     def kill(self, kind: Kind, place: Place) -> None:
         """Start a run and kill it at a random moment of the time that such a run takes."""
@@ -79,6 +82,13 @@ class Killer:
         is_met = code is None
         self.met += is_met
         self.seconds[kind] *= _LATER if is_met else _EARLIER
+
+    def kill_service(self, kind: Kind, place: Place) -> None:
+        """The same with what never ends by itself."""
+        self.kills += 1
+        code = self._do(kind, place, kill_after=self.chance.uniform(0, self.seconds[kind]))
+        assert code is None, f"{kind} ended by itself with exit code {code}"
+        self.met += 1
 
     def finish(self, kind: Kind, place: Place, *, days_ahead: int = 0) -> int:
         """Run to the end, and return the exit code."""
@@ -103,6 +113,7 @@ class Killer:
             names=self.names,
             kill_after=kill_after,
             days_ahead=days_ahead,
+            feed=self.feed,
         )
         self.process.stdin.write(json.dumps(asdict(job)) + "\n")
         self.process.stdin.flush()
@@ -114,7 +125,12 @@ class Killer:
 
 @contextmanager
 def open_killer(
-    *, registry: str, names: Sequence[str], chance: random.Random, environment: Mapping[str, str] | None = None
+    *,
+    registry: str,
+    names: Sequence[str],
+    chance: random.Random,
+    environment: Mapping[str, str] | None = None,
+    feed: str | None = None,
 ) -> Iterator[Killer]:
     """Start the forking process, and end it with the block; at least half of the kills must have met a run at work.
 
@@ -127,7 +143,7 @@ def open_killer(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**inherited, **(environment or {})}
     )
     with process:
-        killer = Killer(registry, names, chance, process)
+        killer = Killer(registry, names, chance, process, feed=feed)
         yield killer
         assert process.stdin is not None
         process.stdin.close()

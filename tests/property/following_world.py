@@ -28,6 +28,7 @@ from mirrorwitness.mirror.select import make_deny_rule
 from tests.fakes.feed_history import FeedHistory, apply
 from tests.fakes.registry import Fault
 from tests.fakes.storage_watch import WatchedStorage
+from tests.fault.cursors import check_cursor
 from tests.fault.invariants import check_invariants
 from tests.unit.mirror.builder import NOW
 from tests.unit.mirror.following import Following, Upstream, make_upstream
@@ -131,6 +132,7 @@ class World:
     Attributes:
         skew: seconds by which the time of day is ahead of the simulation's.
         duels: how often two workers had the shard at once.
+        is_orderly: whether rows appeared in order and wishes stayed the same, so that the cursor can be judged.
     """
 
     def __init__(self, *, seed: int, has_text: bool) -> None:
@@ -142,6 +144,7 @@ class World:
         self.storage = WatchedStorage()
         self.skew = 0.0
         self.duels = 0
+        self.is_orderly = True
         self.wishes = 0
         self.published: set[bytes] = set()
         self.workers: dict[str, _Worker] = {}
@@ -193,6 +196,7 @@ class World:
     def _spoil_rows(self, act: Act, one: int, other: int) -> None:
         name, feed = NAMES[one % len(NAMES)], self.upstream.feed
         soon = trio.current_time() + DELAYS[other % 3]
+        self.is_orderly = self.is_orderly and act not in {Act.LATE_ROW, Act.REGRESS}
         match act:
             case Act.LATE_ROW:
                 feed.delay(name, until=soon)
@@ -229,6 +233,7 @@ class World:
             case Act.CLOCK:
                 self.skew += STEPS[one % len(STEPS)]
             case Act.SELECT:
+                self.is_orderly = False
                 self.wishes = one % len(WISHES)
             case _:
                 self._heal()
@@ -238,6 +243,8 @@ class World:
         check_invariants(self.storage.objects, published=self.published)
         if not self.duels:
             assert self.storage.went_back == []
+        if self.is_orderly:
+            check_cursor(self.storage.objects, [row for row in self.upstream.feed.rows.rows() if row.name in NAMES])
 
     async def settle(self) -> None:
         """Heal everything, let a follower live for a day, and compare the mirror with upstream."""
