@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from mirrorwitness.cli import main
+from mirrorwitness.cli.compare import _show_progress as show_progress
 from mirrorwitness.tlog.note import open_note, parse_verifier_key
 from tests.fakes.registry import Fault
 from tests.fakes.served_mirror import serve_mirror
@@ -280,3 +282,26 @@ def test_summarize_heals_a_mirror_and_keeps_its_description_true(folder: Threade
     Path("a/about/mirror.json").unlink()
     done = CliRunner().invoke(main, ("summarize", "--storage", "file:a"))
     assert "has not described itself yet" in done.stderr
+
+
+class Terminal(io.StringIO):
+    """Standard error that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_sees_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It moves with the versions accounted for; nobody else sees anything, and standard output never does."""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with show_progress(is_quiet=False) as told:
+        told(500, 1000)
+    assert "comparing" in terminal.getvalue()
+    quiet = io.StringIO()
+    monkeypatch.setattr("sys.stderr", quiet)
+    with show_progress(is_quiet=False) as told:
+        told(500, 1000)
+    with show_progress(is_quiet=True) as told:
+        told(500, 1000)
+    assert quiet.getvalue() == ""
