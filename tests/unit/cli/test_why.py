@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
+from mirrorwitness.cli.options import Options
+from mirrorwitness.mirror.catalogue import Catalogue
+from mirrorwitness.mirror.progress import SilentProgress
+from mirrorwitness.npm.names import PackageName
+from mirrorwitness.run.mirroring import open_mirroring
 from tests.fakes.registry import Fault, Signer
 from tests.unit.cli.test_commands import Shell
 
@@ -187,3 +193,34 @@ def test_it_works_where_nothing_is_configured(shell: Shell, tmp_path: Path, monk
     assert document["state"] == "served"
     assert "Nothing is selected by the configuration" in document["sentences"][0]
     shell.json("status", "--why", "left@1.0.0", expect=2)
+
+
+def test_row_03_a_deleted_package_is_released(shell: Shell) -> None:
+    """Deleted upstream, confirmed and hidden: a release serves it again although every answer is a 404."""
+    shell.registry.sim.remove("left")
+    trio.run(_confirm_deleted)
+    assert why(shell, "left")["state"] == "hidden"
+    assert "Upstream deleted the package." in why(shell, "left")["sentences"]
+    shell.run("sync", "--once")
+    shell.run("release", "left", "--reason", "we depend on it")
+    assert why(shell, "left")["state"] == "held"
+    shell.run("audit")
+
+
+async def _confirm_deleted() -> None:
+    """Do what a follower does after the second 404."""
+    wishes = Options.of({}).load()
+    async with open_mirroring(wishes, SilentProgress()) as mirroring:
+        record = await Catalogue(mirroring.storage).read_record(PackageName("left"))
+        assert record is not None
+        await mirroring.packages.withdraw(record)
+
+
+def test_p5_a_release_of_a_version_that_came_back_with_other_bytes(shell: Shell) -> None:
+    """Letting it in again lets only the first bytes in: exit 4, and it is not served."""
+    sim = shell.registry.sim
+    sim.unpublish("left", "2.0.0")
+    shell.run("sync", "--once")
+    sim.publish("left", "2.0.0", files={"index.js": b"other"})
+    shown = shell.json("release", "left@2.0.0", "--reason", "x", expect=4)
+    assert shown["released"] == [{"version": "left@2.0.0", "served": False}]

@@ -204,7 +204,7 @@ async def test_p9_a_peer_that_fails_is_left_alone_for_a_while(autojump_clock: Mo
         sim.publish("left-pad", "2.1.0")
     peer.fail("/left-pad/-/left-pad-2.0.0.tgz", Fault.status(500), times=None)
     again = await mirror.make_run()
-    again._attempts._packages._tarballs._sources = run._attempts._packages._tarballs._sources  # type: ignore[attr-defined]
+    again._attempts._packages._tarballs._sources = run._attempts._packages._tarballs._sources
     await again.run(mirror.selection().names())
     assert set(tarballs(peer)) == {"left-pad-2.0.0.tgz"}
     assert again.summary.alarms == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from mirrorwitness.errors import ExitCode, StorageUnavailableError
@@ -470,3 +471,73 @@ async def test_tombstones_are_read_in_order_and_a_damaged_one_is_left_out() -> N
     assert [stone.version for _, stone in await catalogue.read_tombstones(PAD, Version("1.1.0"))] == ["1.1.0"]
     mirror.storage.set_bytes(found[0][0], b"{")
     assert [stone.version for _, stone in await catalogue.read_tombstones(PAD)] == ["1.1.0"]
+
+
+class TestOdd:
+    async def test_p1_rotten_bytes_are_not_quarantined_and_do_not_stay(self) -> None:
+        """What is not what was published proves nothing; it leaves the public part all the same."""
+        sim, mirror = await make_case(FOLLOW)
+        mirror.storage.set_bytes(mirror.tarball_key("left-pad", "1.1.0"), b"rotten")
+        sim.replace_by_holder("left-pad")
+        await mirror.sync_well()
+        assert doors(mirror)[1:] == (["0.0.1-security"], ["1.0.0"])
+
+    async def test_row_36_a_release_that_died_half_way_is_finished(self) -> None:
+        """The bytes are back already and gone from quarantine, the record does not say so yet."""
+        sim, mirror = await make_case(FOLLOW)
+        data = mirror.tarball("left-pad", "1.1.0")
+        assert data is not None
+        sim.replace_by_holder("left-pad")
+        await mirror.sync_well()
+        await release(mirror, "1.1.0")
+        mirror.storage.remove(layout.quarantine_key(PAD, "left-pad-1.1.0.tgz"))
+        mirror.storage.set_bytes(mirror.tarball_key("left-pad", "1.1.0"), data)
+        await mirror.sync_well()
+        assert "1.1.0" in mirror.served("left-pad")
+
+    async def test_p10_what_upstream_said_is_cut(self) -> None:
+        """A stub with thousands of versions, and one with half a character: bounded, and readable again."""
+        sim, mirror = await make_case(FOLLOW)
+        sim.unpublish("left-pad")
+        sim.edit_packument("left-pad")["time"]["unpublished"]["versions"] = [f"{n}.0.0" for n in range(5000)]
+        await mirror.sync_well()
+        (_, stone), _ = await mirror.catalogue.read_tombstones(PAD)
+        assert len(bytes(stone.upstream["time.unpublished"])) < 5000
+        assert mirror.tombstones()[0]["upstream"]["time.unpublished"].endswith("…")
+
+    async def test_row_25_a_manifest_with_half_a_character_is_held_from_the_document(self) -> None:
+        """A lone surrogate in a readme: not in the tombstone, which stays readable, and held as it was."""
+        sim = RegistrySimulator()
+        sim.publish("left-pad", "1.0.0")
+        sim.publish("left-pad", "1.1.0", readme="cut \ud83d")
+        mirror = make_mirror(sim, rules=["left-pad"], withdrawn=HOLD)
+        await mirror.sync_well()
+        sim.unpublish("left-pad", "1.1.0")
+        await mirror.sync_well()
+        assert sorted(mirror.served("left-pad")) == ["1.0.0", "1.1.0"]
+        (_, stone), *_ = await mirror.catalogue.read_tombstones(PAD)
+        assert stone.manifest is msgspec.UNSET
+
+    async def test_a_repr_names_the_policy(self) -> None:
+        """One line for whoever debugs (STYLE 42)."""
+        _, mirror = await make_case(PURGE)
+        assert repr((await mirror.packages())._withdrawals) == "<Withdrawals purge>"
+
+    async def test_plan_counts_what_is_held_and_names_what_is_barred(self) -> None:
+        """The plan is the decision that sync takes: held versions are there, barred ones blocked with the reason."""
+        sim, mirror = await make_case(HOLD)
+        relist = Relist(sim)
+        relist.take()
+        await mirror.sync_well()
+        (package,) = (await mirror.plan()).packages
+        assert sorted(package.versions) == ["1.0.0", "1.1.0"]
+        assert (package.held, dict(package.fetch)) == (2, {})
+        mirror.withdrawn = PURGE
+        await mirror.sync_well()
+        relist.give()
+        (package,) = (await mirror.plan()).packages
+        assert package.versions == ("1.0.0",)
+        assert [(block.subject, block.kind) for block in package.blocks] == [("1.1.0", "withdrawn")]
+        await release(mirror, "1.1.0")
+        (package,) = (await mirror.plan()).packages
+        assert list(package.fetch) == ["1.1.0"]
