@@ -17,6 +17,7 @@ from mirrorwitness.mirror.package import PackageResult, Status
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.sources import restore_source
 from mirrorwitness.npm.names import PackageName
+from mirrorwitness.run.describe import find_signer, take_in
 from mirrorwitness.run.mirroring import STAMP, make_packages
 from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
 from mirrorwitness.run.why import parse_subject
@@ -54,7 +55,8 @@ async def run_release(wishes: Wishes, subjects: Sequence[str], *, reason: str) -
     """Release versions, or all withdrawn versions of packages.
 
     Raises:
-        ConfigurationError: a subject names nothing that is withdrawn; nothing was released then.
+        ConfigurationError: a subject names nothing that is withdrawn, or the key that signs the mirror's description is
+            not configured; nothing was released then.
         StorageError: the storage failed.
     """
     summary = ReleaseSummary()
@@ -63,6 +65,7 @@ async def run_release(wishes: Wishes, subjects: Sequence[str], *, reason: str) -
         catalogue = Catalogue(storage)
         names = [subject for subject in subjects if subject.rstrip("/") not in urls]
         chosen = [await _find(catalogue, subject) for subject in names]
+        signer = await find_signer(wishes.config, storage)
         summary.sources = [url for url in urls if await restore_source(storage, url) is not None]
         if not chosen:
             return summary
@@ -72,8 +75,8 @@ async def run_release(wishes: Wishes, subjects: Sequence[str], *, reason: str) -
             selection = wishes.selection()
             keys, _ = await refresh_keys(storage, upstream, wishes.config.signatures)
             packages = make_packages(wishes, storage, upstream, wishes.terms(selection, keys), SilentProgress())
-            for record, versions in chosen:
-                await _apply(packages, storage, record, versions, summary)
+            brought = [await _apply(packages, storage, record, versions, summary) for record, versions in chosen]
+        await take_in(storage, brought, key=signer, directory=wishes.config.spool_directory)
     return summary
 
 
@@ -102,7 +105,7 @@ async def _apply(
     record: PackageRecord,
     versions: Sequence[Version],
     summary: ReleaseSummary,
-) -> None:
+) -> PackageRecord:
     name = PackageName(record.name)
     try:
         result = await _bring(packages, name, record)
@@ -118,6 +121,7 @@ async def _apply(
     for version in versions:
         item = after.versions.get(version)
         summary.released[f"{name}@{version}"] = item is not None and item.served
+    return after
 
 
 async def _bring(packages: PackageSync, name: PackageName, record: PackageRecord) -> PackageResult:

@@ -55,6 +55,12 @@ def about(mirror: str) -> dict[str, Any]:
     return json.loads(Path(mirror, "about/mirror.json").read_bytes())  # type: ignore[no-any-return]
 
 
+def entries(mirror: str) -> str:
+    """Return the root of a small mirror's summary: all its entries."""
+    root = about(mirror)["summary"]["root"]
+    return Path(mirror, "about/summary", root[:2], root).read_text()
+
+
 def test_two_mirrors_of_the_same_packages_are_equal(folder: ThreadedRegistry) -> None:
     """Filled in another order, with one run or several: no difference, two descriptions read, no node."""
     sync("a", "left", "right")
@@ -252,6 +258,17 @@ def test_a_repair_is_taken_into_the_summary(folder: ThreadedRegistry) -> None:
     Path("mirrorwitness.toml").write_text(selected)
     Path("a/npm/right/-/right-1.0.0.tgz").write_bytes(b"rotten")
     assert "configure mirror_key" in refusal("audit", "--repair", "--storage", "file:a", expect=2)
+
+
+def test_what_upstream_takes_away_and_you_let_in_again(folder: ThreadedRegistry) -> None:
+    """Leaves the summary with the withdrawal, and is part of it again after the release."""
+    sync("a", "left")
+    folder.sim.replace_by_holder("left")
+    sync("a", "left")
+    assert "left@1.0.0 " not in entries("a")
+    Path("mirrorwitness.toml").write_text('[[select]]\nname = "left"\n')
+    run("release", "left@1.0.0", "--reason", "a mistake", "--storage", "file:a")
+    assert "left@1.0.0 " in entries("a")
 
 
 def test_summarize_heals_a_mirror_and_keeps_its_description_true(folder: ThreadedRegistry) -> None:
