@@ -335,8 +335,9 @@ class TestHold:
             mirror.storage.set_bytes(mirror.tarball_key("left-pad", "1.1.0"), b"rotten")
         else:
             (key,) = mirror.keys("state/tombstones/")
-            body = mirror.storage.objects[key].replace(b'"integrity":"sha512-', b'"integrity":"sha512-AAAA')
-            mirror.storage.set_bytes(key, body)
+            mine = (await mirror.record("left-pad")).versions[Version("1.1.0")].sri
+            other = f"sha512-{'A' * 86}=="
+            mirror.storage.set_bytes(key, mirror.storage.objects[key].replace(mine.encode(), other.encode()))
         mirror.withdrawn = HOLD
         await mirror.sync()
         assert mirror.served("left-pad") == ["1.0.0"]
