@@ -7,6 +7,7 @@ and, whichever is asked, its access token and the scopes that are at home elsewh
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -20,6 +21,7 @@ from mirrorwitness.mirror.select import make_rule, parse_names, parse_rule, rule
 from mirrorwitness.run.npmrc import find_npm_access, find_npm_settings
 from mirrorwitness.run.scopes import Home
 from mirrorwitness.run.session import Wishes
+from mirrorwitness.telemetry import LEVELS, configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.select import Rule
     from mirrorwitness.npm.names import PackageName
 
-__all__ = ["Options", "common_options", "json_option", "selection_options"]
+__all__ = ["Options", "common_options", "json_option", "log_level", "selection_options"]
 
 MAX_NAMES_BYTES: Final = 256 * 1024 * 1024
 """Bytes of the largest list of names: all 5.7 million names ever used have about 120 MB."""
@@ -57,6 +59,7 @@ def common_options(command: _Command) -> _Command:
         click.option("--contact", metavar="ADDRESS", help="How an upstream's operator reaches you; in the User-Agent."),
         click.option("--public-url", metavar="URL", help="The mirror's own address, for tarball URLs."),
         click.option("--signatures", type=click.Choice(["require", "verify", "off"]), help="Default: verify."),
+        click.option("--log-level", type=click.Choice(LEVELS), help="What is logged to standard error, and above it."),
     )):
         command = option(command)
     return command
@@ -97,11 +100,12 @@ class Options:
         """Whether packages are selected by the command line, and not by the file, with no feed beside them."""
         return bool(self.given.get("names") or self.given.get("lockfile")) and not self.given.get("feed")
 
-    def load(self, *, needs_registry: bool = True) -> Wishes:
-        """Read files and environment and put everything together.
+    def load(self, *, needs_registry: bool = True, is_service: bool = False) -> Wishes:
+        """Read files and environment and put everything together, and begin to log as they say.
 
         Args:
             needs_registry: whether the command talks to an upstream.
+            is_service: whether it goes on until a signal arrives, so that its log is what tells of it.
 
         Raises:
             ConfigurationError: something is wrong or missing; the message says what to do.
@@ -111,9 +115,13 @@ class Options:
         }
         if self.given.get("feed"):
             flags["feed.url"] = self.given["feed"]
+        for key in ("log_level", "metrics"):
+            if self.given.get(key):
+                flags[f"observe.{key}"] = self.given[key]
         if self.given.get("registry"):
             flags["registry"] = [{"url": url} for url in self.given["registry"]]
         config = load_config(find_config(self.given.get("config"), os.environ), os.environ, flags=flags)
+        configure_logs(level=log_level(config, is_service=is_service), is_terminal=sys.stderr.isatty())
         tokens: dict[str, str] = {}
         homes: dict[str, Home] = {}
         if needs_registry:
@@ -150,6 +158,12 @@ class Options:
     def _names(self, config: Config) -> tuple[PackageName, ...] | None:
         path = self.given.get("names_from") or config.names_from
         return None if path is None else parse_names(_decode(_read(path, MAX_NAMES_BYTES), path), path=str(path))
+
+
+def log_level(config: Config, *, is_service: bool) -> str:
+    """Return the level that the configuration says, or else the one that fits the command."""
+    fitting = "error" if not is_service else "warning" if sys.stderr.isatty() else "info"
+    return config.observe.log_level or fitting
 
 
 def _rule(name: str, latest: int | None) -> Rule:

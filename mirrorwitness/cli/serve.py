@@ -33,6 +33,8 @@ def serve(*, listen: str | None, **given: object) -> None:
         click.echo(f"listening on {address}")
 
     run_command(
-        lambda: serve_mirror(options.load(needs_registry=False), listen=listen, ready=ready), schema="", is_json=False
+        lambda: serve_mirror(options.load(needs_registry=False, is_service=True), listen=listen, ready=ready),
+        schema="",
+        is_json=False,
     )
     stop_with(ExitCode.COMPLETE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,14 +27,17 @@ from mirrorwitness.mirror.shards import WHOLE, parse_shard
 from mirrorwitness.run.following import run_follow
 from mirrorwitness.run.mirroring import run_sync
 from mirrorwitness.run.processes import run_processes
+from mirrorwitness.run.serve import parse_listen
 
 if TYPE_CHECKING:
     from mirrorwitness.mirror.outcome import RunSummary
     from mirrorwitness.mirror.shards import Shard
+    from mirrorwitness.run.session import Wishes
 
 __all__ = ["sync"]
 
 SCHEMA = "mirrorwitness-sync-1"
+_log = logging.getLogger("mirrorwitness.run")
 
 
 @click.command(epilog=EXIT_CODES_HELP)
@@ -44,6 +48,7 @@ SCHEMA = "mirrorwitness-sync-1"
 @click.option("--feed", metavar="URL", help="The registry's replication feed. Default: [feed] of the configuration.")
 @click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the packages; each part its own cursor.")
 @click.option("--processes", type=click.IntRange(min=1, max=64), default=1, metavar="N", help="Work in N processes.")
+@click.option("--metrics", metavar="HOST:PORT", help="With --follow: answer /metrics, /healthz and /readyz here.")
 @click.option("--dry-run", is_flag=True, help="Print the plan instead: the same as `mirrorwitness plan`.")
 @json_option
 @click.pass_context
@@ -78,8 +83,12 @@ def sync(
         context.invoke(plan, exact=False, is_json=is_json, **given)
     if once == follow:
         raise click.UsageError("give --once for one pass, or --follow to go on until a signal arrives")
-    job = _Job(Options.of(given), is_once=once, is_json=is_json)
+    if once and given.get("metrics"):
+        raise click.UsageError(
+            "--metrics goes with --follow; after a --once, `serve` and `status` tell how the mirror is"
+        )
     part = guard(lambda: WHOLE if shard is None else parse_shard(shard), schema=SCHEMA, is_json=is_json)
+    job = _Job(Options.of(given), part, is_once=once, is_json=is_json)
     if processes == 1:
         summary = guard(lambda: job.run(part), schema=SCHEMA, is_json=is_json)
     else:
@@ -100,16 +109,39 @@ class _Job:
     """What one process does for its shard."""
 
     options: Options
+    whole: Shard
     is_once: bool
     is_json: bool
 
     def run(self, shard: Shard) -> RunSummary:
-        wishes = self.options.load()
+        wishes = self.options.load(is_service=not self.is_once)
         is_following = not self.is_once or (wishes.config.feed.url is not None and not self.options.names_packages)
-        with show_progress("mirroring", is_quiet=self.is_json) as progress:
+        # A line for each package is progress enough.
+        is_logged = logging.getLogger("mirrorwitness.run").isEnabledFor(logging.INFO)
+        _log.info("run_started", extra={"shard": str(shard), "follows": is_following, "once": self.is_once})
+        with show_progress("mirroring", is_quiet=self.is_json or is_logged) as progress:
             if is_following:
-                return trio.run(partial(run_follow, wishes, progress, shard=shard, is_once=self.is_once))
-            return trio.run(partial(run_sync, wishes, progress, shard=shard))
+                follow = partial(run_follow, wishes, progress, shard=shard, is_once=self.is_once)
+                summary = trio.run(partial(follow, listen=self._find_listen(wishes, shard), ready=_say_metrics))
+            else:
+                summary = trio.run(partial(run_sync, wishes, progress, shard=shard))
+        extra: dict[str, object] = {"shard": str(shard), "exit_code": int(summary.exit_code())}
+        if summary.fatal is not None:
+            extra["reason"] = str(summary.fatal)
+        _log.info("run_finished", extra={**extra, "counts": dict(sorted(summary.counts.items()))})
+        return summary
+
+    def _find_listen(self, wishes: Wishes, shard: Shard) -> tuple[str, int] | None:
+        """Return where this process answers: each further process takes the next port."""
+        address = wishes.config.observe.metrics
+        if address is None or self.is_once:
+            return None
+        host, port = parse_listen(address)
+        return host, port + (shard.index - self.whole.index) // self.whole.total if port else 0
+
+
+def _say_metrics(address: str) -> None:
+    hint(f"metrics at {address}/metrics")
 
 
 def _document(summary: RunSummary) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mirrorwitness.config.load import DEFAULT_FILE, Config, find_config, load_config
-from mirrorwitness.config.options import Feed, Limits, Option, Registry, Serve, list_options
+from mirrorwitness.config.options import Feed, Limits, Observe, Option, Registry, Serve, list_options
 from mirrorwitness.config.render import render_config
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Config",
     "Feed",
     "Limits",
+    "Observe",
     "Option",
     "Registry",
     "Serve",

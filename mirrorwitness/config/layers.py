@@ -34,7 +34,7 @@ CONFIG_VARIABLE: Final = "MIRRORWITNESS_CONFIG"
 _REGISTRY_VARIABLE: Final = "MIRRORWITNESS_REGISTRY"
 """Registries' addresses, separated by spaces."""
 
-_TABLES: Final = frozenset({"feed", "limits", "serve", "scopes"})
+_TABLES: Final = frozenset({"feed", "limits", "serve", "observe", "scopes"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mirrorwitness.config.layers import CONFIG_VARIABLE, Layer, merge, parse_file, read_environment, read_flags, suggest
-from mirrorwitness.config.options import Deny, Feed, Limits, Registry, Select, Serve, Settings
+from mirrorwitness.config.options import Deny, Feed, Limits, Observe, Registry, Select, Serve, Settings
 from mirrorwitness.config.quantities import Quantity, parse_quantity
 from mirrorwitness.errors import ConfigurationError, SelectionError
 from mirrorwitness.mirror.select import DenyRule, Rule, make_deny_rule, make_rule, parse_rule
@@ -47,6 +47,7 @@ _STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
     "feed": Feed,
     "limits": Limits,
     "serve": Serve,
+    "observe": Observe,
 }
 _AT_LEAST_ONE: Final = ("concurrency", "packages", "connections", "packument_max", "tarball_max")
 _PLACE: Final = re.compile(r"(?s)(.*?)(?: - at `\$?\.?(.*)`)?")
@@ -67,9 +68,9 @@ class Config:
         public_url: the mirror's own address, without a trailing slash.
         mirror_key: file with the private key that signs the mirror's description.
         signatures: what a signature must be.
+        withdrawn: what becomes of versions that upstream withdraws.
         rules: what is selected by name.
         lockfiles: what is selected by lockfile.
-        withdrawn: what becomes of versions that upstream withdraws.
         denied: what must not be in the mirror.
         names_from: the list of names that globs choose from.
         spool_directory: where large downloads wait.
@@ -77,6 +78,7 @@ class Config:
         feed: the replication feed.
         limits: bounds.
         serve: how to answer.
+        observe: what to tell, and when to call the mirror stuck.
     """
 
     path: Path | None = None
@@ -86,16 +88,17 @@ class Config:
     public_url: str | None = None
     mirror_key: Path | None = None
     signatures: SignaturePolicy = SignaturePolicy.VERIFY
+    withdrawn: WithdrawnPolicy = WithdrawnPolicy.FOLLOW
     rules: tuple[Rule, ...] = ()
     lockfiles: tuple[Path, ...] = ()
     denied: tuple[DenyRule, ...] = ()
     names_from: Path | None = None
-    withdrawn: WithdrawnPolicy = WithdrawnPolicy.FOLLOW
     spool_directory: Path | None = None
     scopes: Mapping[str, str] = field(default_factory=dict[str, str])
     feed: Feed = field(default_factory=Feed)
     limits: Limits = field(default_factory=Limits)
     serve: Serve = field(default_factory=Serve)
+    observe: Observe = field(default_factory=Observe)
 
 
 def find_config(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -161,16 +164,17 @@ def make_config(layer: Layer, *, path: Path | None = None) -> Config:
         public_url=None if settings.public_url is None else _check_url(settings.public_url, layer, "public_url"),
         mirror_key=_anchor(settings.mirror_key, "mirror_key", layer, path),
         signatures=SignaturePolicy(settings.signatures),
+        withdrawn=WithdrawnPolicy(settings.withdrawn),
         rules=rules,
         lockfiles=tuple(base / name for name in lockfiles),
         denied=_read_deny(settings, layer),
         names_from=_anchor(settings.names_from, "names_from", layer, path),
         spool_directory=_anchor(settings.spool_directory, "spool_directory", layer, path),
         scopes=_read_scopes(settings, layer),
-        withdrawn=WithdrawnPolicy(settings.withdrawn),
         feed=_read_feed(settings.feed, layer),
         limits=settings.limits,
         serve=settings.serve,
+        observe=settings.observe,
     )
 
 

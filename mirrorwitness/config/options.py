@@ -20,7 +20,7 @@ from msgspec import NODEFAULT, Meta, Struct, structs
 
 from mirrorwitness.config.quantities import ByteCount, ByteRate, Count, Seconds
 
-__all__ = ["Deny", "Feed", "Limits", "Option", "Registry", "Select", "Serve", "Settings", "list_options"]
+__all__ = ["Deny", "Feed", "Limits", "Observe", "Option", "Registry", "Select", "Serve", "Settings", "list_options"]
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB
@@ -134,6 +134,40 @@ class Serve(_Table, frozen=True):
         Seconds,
         Meta(description="How long an object is believed unchanged before the storage is asked again. Seconds."),
     ] = Seconds(1)
+
+
+class Observe(_Table, frozen=True):
+    """What the mirror tells those who run it, and when it calls itself stuck."""
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        Meta(
+            description="The least that is logged to standard error: JSON lines, or text on a terminal. Without it "
+            "`sync --follow` and `serve` log from info on (on a terminal from warning), all else errors only.",
+            examples=["info"],
+        ),
+    ] = None
+    metrics: Annotated[
+        str | None,
+        Meta(
+            description="Host and port where `sync --follow` answers /metrics, /healthz and /readyz; nothing listens "
+            "without it. Each further one of --processes N takes the next port.",
+            examples=["127.0.0.1:9464"],
+        ),
+    ] = None
+    saved_within: Annotated[
+        Seconds,
+        Meta(
+            description="Readiness says no when a shard's cursor was not saved for longer: nobody follows. Scheduled "
+            "runs need more than their interval; 0 does not ask. Seconds."
+        ),
+    ] = Seconds(6 * 3600)
+    lag_most: Annotated[
+        Seconds,
+        Meta(
+            description="Readiness says no when a shard lags further behind its feed; 0 does not ask. Seconds.",
+        ),
+    ] = Seconds(86_400)
 
 
 class Limits(_Table, frozen=True):
@@ -316,6 +350,7 @@ class Settings(_Table, frozen=True):
     feed: Feed = Feed()
     limits: Limits = Limits()
     serve: Serve = Serve()
+    observe: Observe = Observe()
     registry: tuple[Registry, ...] = ()
     select: tuple[Select, ...] = ()
     deny: tuple[Deny, ...] = ()
@@ -352,6 +387,7 @@ def list_options() -> tuple[Option, ...]:
         *_list(Feed, "feed.", "MIRRORWITNESS_FEED_"),
         *_list(Limits, "limits.", "MIRRORWITNESS_LIMITS_"),
         *_list(Serve, "serve.", "MIRRORWITNESS_SERVE_"),
+        *_list(Observe, "observe.", "MIRRORWITNESS_OBSERVE_"),
     ]
     return tuple(found)
 

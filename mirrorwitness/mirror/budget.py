@@ -36,7 +36,7 @@ MOST_LEASE: Final = 10_000
 """Requests of the largest lease: a hundred seconds at the default rate."""
 
 LEAST_LEASE: Final = 10
-"""Requests of a lease near the end of a budget, where there are as many: sharing single ones would cost a write each."""
+"""Requests of a lease near the end of a budget, where as many are left: sharing single ones costs a write each."""
 
 SHARE: Final = 8
 """The part of what is left that one lease may be; so eight workers can go on to the end together."""

@@ -95,6 +95,8 @@ class CursorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         reread: when the trailing window was last read to its end, and all of it done; 0 where never.
         caught_up: when everything that the feed had shown was last handled, seconds since 1970; 0 where never.
         head: the feed's head when it was last asked.
+        unfinished: how many packages of the shard have a note of unfinished work.
+        owed: in how many of these the feed announced a revision that the registry does not show yet.
         alarms: the newest ones, oldest first.
         history: pairs of time and lag, in seconds, for the status page.
         worker: who saved it.
@@ -110,10 +112,11 @@ class CursorRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     checkpoints: tuple[Checkpoint, ...] = ()
     sweep: SweepRecord | None = None
     swept: float = 0.0
+    reread: float = 0.0
     caught_up: float = 0.0
     head: str = ""
-    reread: float = 0.0
-    reread: float = 0.0
+    unfinished: int = 0
+    owed: int = 0
     alarms: tuple[Alarm, ...] = ()
     history: tuple[tuple[float, float], ...] = ()
     worker: str = ""
@@ -137,32 +140,32 @@ class CursorStore:
         self._worker = worker
         self._etag: str | None = None
         self._serial = 0
+        self._record: CursorRecord | None = None
 
     def __repr__(self) -> str:
         return f"<CursorStore {self._key} of {self._worker}, {self._serial} saves>"
-        self._record: CursorRecord | None = None
 
     @property
     def record(self) -> CursorRecord | None:
         """The cursor as it was loaded or saved last; None before that, and where there is none."""
         return self._record
 
-            StorageError: it cannot be read, or is damaged.
-        """
-        try:
     async def load(self) -> CursorRecord | None:
         """Read the cursor, and remember what the next save replaces; None where there is none.
 
         Raises:
+            StorageError: it cannot be read, or is damaged.
+        """
+        try:
             record, info = await self._read()
         except ObjectMissingError:
             self._etag = None
             return None
         self._etag = info.etag
+        self._record = record
         return record
 
     async def save(self, record: CursorRecord, *, saved: str) -> None:
-        self._record = record
         """Replace the cursor.
 
         Args:
@@ -177,13 +180,13 @@ class CursorStore:
         record = msgspec.structs.replace(record, worker=self._worker, serial=self._serial, saved=saved)
         body = msgspec.json.encode(record)
         try:
-            info = await self._put(body)
-        except PreconditionFailedError as error:
-            raise await self._lost() from error
             await self._check_ours()
-        except UnsupportedConditionError:
+            info = await self._put(body)
         except CursorLostError:
             raise
+        except PreconditionFailedError as error:
+            raise await self._lost() from error
+        except UnsupportedConditionError:
             info = await self._storage.put(self._key, body, content_type="application/json")
         except StorageUnavailableError:
             found = await self._look()
@@ -191,10 +194,10 @@ class CursorStore:
                 raise
             info = found[1]
         self._etag = info.etag
+        self._record = record
 
     async def _put(self, body: bytes) -> ObjectInfo:
         if self._etag is None:
-        self._record = record
             return await self._storage.put(self._key, body, if_absent=True, content_type="application/json")
         return await self._storage.put(self._key, body, if_match=self._etag, content_type="application/json")
 

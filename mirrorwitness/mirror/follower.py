@@ -39,11 +39,12 @@ from mirrorwitness.errors import (
     StorageUnavailableError,
     UpstreamError,
 )
+from mirrorwitness.mirror.announced import choose_rows
 from mirrorwitness.mirror.cursor import ALARMS_KEPT, Alarm, CursorRecord, SweepRecord
 from mirrorwitness.mirror.owed import LONGEST_WAIT, Announced
 from mirrorwitness.mirror.watermark import Page, Watermark
 from mirrorwitness.mirror.window import note_checkpoint, start_of_window
-from mirrorwitness.npm.changes import Seq, checked_name, seq_number
+from mirrorwitness.npm.changes import Seq, seq_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,6 +74,9 @@ HISTORY_EVERY: Final = 10 * MINUTES
 MANY_ROWS: Final = 100
 """A page that moved the cursor and has so many rows is followed by the next one at once; a service may give fewer rows
 than were asked for, so "full" cannot be told from the number alone."""
+
+HEARTBEAT: Final = 5 * MINUTES
+"""A follower that has nothing new to save saves all the same this often, so that others can tell it from a dead one."""
 
 SAVE_EVERY: Final = 5 * SECONDS
 """A busy follower saves its cursor at most this often; what a crash costs is work that is found done."""
@@ -156,14 +160,15 @@ class Follower:
         self._cursor: CursorRecord | None = None
         self._saved: CursorRecord | None = None
         self._next_save = 0.0
+        self._next_heartbeat = 0.0
         self._next_reread = 0.0
         self._next_sweep_page = 0.0
         self._inherited: frozenset[str] = frozenset()
+        self._rereading: tuple[float, tuple[Page, ...]] | None = None
 
     def __repr__(self) -> str:
         return f"<Follower of shard {self._shard} at {self._watermark.position}, read to {self._read}>"
 
-        self._rereading: tuple[float, tuple[Page, ...]] | None = None
     @property
     def cursor(self) -> CursorRecord:
         """Where we stand; only while running."""
@@ -215,12 +220,12 @@ class Follower:
         await self._save(is_last=True)
 
     @property
-    def _is_ending(self) -> bool:
-        return self._stopping.is_set() or self._workload.is_broken
-
-    @property
     def _longest_wait(self) -> float:
         return max(LONGEST_WAIT, self._attempts.terms.confirm_after)
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._stopping.is_set() or self._workload.is_broken
 
     # ---- beginning
 
@@ -233,7 +238,7 @@ class Follower:
             reason = "bootstrap"
             if record is not None:
                 self._attempts.summary.alarm(
-                    f"the feed was {record.feed} and is {self._feed.base} now; all names are compared"
+                    f"the feed was {record.feed} and is {self._feed.base} now; all names are compared", kind="feed"
                 )
             record = await self._seed(record, reason, is_once=is_once)
         elif record.selection != wanted:
@@ -275,11 +280,11 @@ class Follower:
     async def _cycle(self, *, is_once: bool) -> bool:
         """Do everything that is due; return whether the feed moved."""
         await self._check_head()
+        await self._workload.try_again()
         sweep = self.cursor.sweep
         if sweep is not None and sweep.reason != "periodic":
             await self._sweep_all()
         is_moved = await self._read_forward(is_once=is_once)
-        await self._workload.try_again()
         if is_once:
             await self._workload.wait_quiet()
         if trio.current_time() >= self._next_reread:
@@ -325,12 +330,12 @@ class Follower:
         is_any = False
         while not self._is_ending and await self._wait_room():
             page = await self._feed.changes(self._read, limit=self._options.page_rows)
+            if self._is_behind_us(page.last):
+                break  # the head went back since it was asked for; the next look at it says so
             is_moved = page.last != self._read
             is_end = not is_moved or (not is_once and len(page.rows) < min(self._options.page_rows, MANY_ROWS))
             await self._take(page.rows, self._watermark.open(page.last, seen=self._time() if is_end else 0.0))
             self._read = page.last
-            if self._is_behind_us(page.last):
-                break  # the head went back since it was asked for; the next look at it says so
             noted = note_checkpoint(
                 self.cursor.checkpoints,
                 self._time(),
@@ -354,13 +359,10 @@ class Follower:
             await self._workload.wait_progress()
             self._watermark.advance()
             await self._save()
+        return True
 
     async def _take(self, rows: Iterable[Change], page: Page) -> None:
-        for row in rows:
-            name = checked_name(row.id)
-        return True
-            if name is None or not self._shard.owns(name) or not self._wants(name):
-                continue
+        for name, row in choose_rows(rows, wants=self._wants, shard=self._shard):
             rev = row.rev
             if rev is not None and self._receipts.has(name, rev):
                 continue
@@ -382,14 +384,9 @@ class Follower:
             if page.last == position or not page.rows or _is_before(page.last, position):
                 break
             position = page.last
+        self._rereading = (now, tuple(pages))
         self._next_reread = trio.current_time() + self._options.reread_every
 
-    async def _retry(self, *, is_all: bool) -> None:
-        """Try again what is noted and due; what earlier workers noted too, where this is the only chance."""
-        self._rereading = (now, tuple(pages))
-        now = self._now()
-        soon, never = now.strftime(_STAMP), (now + timedelta(seconds=self._longest_wait)).strftime(_STAMP)
-        aside = Page(self._read)
     def _window_start(self) -> float:
         """Return the time at which the trailing window begins: its length before it was read for the last time.
 
@@ -398,6 +395,11 @@ class Follower:
         read = self.cursor.reread or self._time()
         return min(self._time(), read) - self._options.window
 
+    async def _retry(self, *, is_all: bool) -> None:
+        """Try again what is noted and due; what earlier workers noted too, where this is the only chance."""
+        now = self._now()
+        soon, never = now.strftime(_STAMP), (now + timedelta(seconds=self._longest_wait)).strftime(_STAMP)
+        aside = Page(self._read)
         for name, note in list(self._attempts.notes.items()):
             if self._is_ending:
                 return
@@ -450,25 +452,37 @@ class Follower:
         else:
             self._cursor = msgspec.structs.replace(self.cursor, sweep=done)
         await self._save()
+        return True
 
     # ---- the cursor
 
     async def _save(self, *, is_last: bool = False) -> None:
-        return True
-        """Save the cursor where it moved, not more often than `SAVE_EVERY` unless it is the last time."""
+        """Save the cursor where it moved, or `HEARTBEAT` after the last time.
+
+        Not more often than `SAVE_EVERY` unless it is the last time.
+        """
         if not is_last and trio.current_time() < self._next_save:
             return
         self._watermark.advance()
+        if self._rereading is not None and all(page.is_done for page in self._rereading[1]):
+            self._cursor = msgspec.structs.replace(self.cursor, reread=self._rereading[0])
+            self._rereading = None
         caught_up = max(self.cursor.caught_up, self._watermark.seen)
-        record = msgspec.structs.replace(self.cursor, position=self._watermark.position, caught_up=caught_up)
+        notes = self._attempts.notes.values()
+        record = msgspec.structs.replace(
+            self.cursor,
+            position=self._watermark.position,
+            caught_up=caught_up,
+            unfinished=len(notes),
+            owed=sum(note.expected is not None for note in notes),
+        )
         now = self._time()
         if record.caught_up and (not record.history or now - record.history[-1][0] >= HISTORY_EVERY):
             point = (round(now), round(max(0.0, now - record.caught_up), 1))
             record = msgspec.structs.replace(record, history=(*record.history, point)[-HISTORY_KEPT:])
         self._cursor = record
-        if self._rereading is not None and all(page.is_done for page in self._rereading[1]):
-            self._cursor = msgspec.structs.replace(self.cursor, reread=self._rereading[0])
-            self._rereading = None
+        if trio.current_time() >= self._next_heartbeat:
+            self._saved = None
         if record == self._saved and self._attempts.change.is_nothing:
             return
         try:
@@ -477,17 +491,18 @@ class Follower:
         except StorageUnavailableError as error:
             if is_last:
                 raise
-            self._attempts.summary.alarm(f"the cursor could not be saved, and will be: {error}")
+            self._attempts.summary.alarm(f"the cursor could not be saved, and will be: {error}", kind="cursor")
         except (CursorLostError, StorageRefusedError):
             self.stop()
             raise
         else:
             self._saved = record
         self._next_save = trio.current_time() + SAVE_EVERY
+        self._next_heartbeat = trio.current_time() + HEARTBEAT
 
     def _alarm(self, kind: str, text: str) -> None:
         alarms = self.cursor.alarms
-        self._attempts.summary.alarm(text)
+        self._attempts.summary.alarm(text, kind=kind)
         if alarms and (alarms[-1].kind, alarms[-1].text) == (kind, text):
             return
         alarm = Alarm(self._now().strftime(_STAMP), kind, text)

@@ -11,8 +11,8 @@ Rules:
 - A save whose outcome is unknown is read back; where that does not show it to be ours, another lease is taken. That may
   charge one lease twice: the safe direction.
 - What a worker took in a month is spent in that month. At a month's end the rest is forgotten, not carried over.
-- While the storage does not answer, `OVERDRAFT` requests are lent, once, and charged by the next swap: a short outage of
-  the storage does not stop a follower that asks twice a minute.
+- While the storage does not answer, `OVERDRAFT` requests are lent, once, and charged by the next swap: a short outage
+  of the storage does not stop a follower that asks twice a minute.
 - `give_back` returns the rest at a graceful end. Whoever is killed does not get there.
 
 Known hole: on a storage without conditional writes, two workers that save at the same instant can charge one lease for
@@ -124,7 +124,7 @@ class Lease:
         self._now = now
         self._jitter = jitter
         self._lock = trio.Lock()
-        self._month = month_of(now())
+        self._month: str = month_of(now())
         self._taken = 0
         self._held = 0
         self._size = 0

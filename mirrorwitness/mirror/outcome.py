@@ -1,11 +1,12 @@
 """RunSummary: what a run did, counted, and the exit code that it means (P3).
 
 Memory does not grow with the number of packages (P10): totals are counted; problems, alarms and evidence are kept up
-to a bound. The storage has a note of every unfinished package.
+to a bound. The storage has a note of every unfinished package. Every package and every alarm is one line of the log.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["PROBLEMS_KEPT", "Problem", "RunSummary"]
 
 _Item = TypeVar("_Item")
+
+_log = logging.getLogger("mirrorwitness.run")
 
 PROBLEMS_KEPT: Final = 1000
 """Problems listed in a summary; more are counted only. The storage keeps a note of every one."""
@@ -45,6 +48,7 @@ class RunSummary:
         sources: bytes that each source sent, by its base URL.
         problems: the first `PROBLEMS_KEPT` packages that are not complete.
         alarms: sentences for the operator.
+        alarm_kinds: how many of each kind, also of those that are not kept.
         evidence: keys of evidence written.
         fatal: what ended the run early, if anything did: a storage that failed, or a budget that is used up.
         is_interrupted: whether `SyncRun.stop` ended the intake before all names were taken.
@@ -54,6 +58,7 @@ class RunSummary:
     sources: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
+    alarm_kinds: Counter[str] = field(default_factory=Counter)
     evidence: list[str] = field(default_factory=list)
     fatal: StorageError | BudgetExhaustedError | None = None
     is_interrupted: bool = False
@@ -89,9 +94,11 @@ class RunSummary:
                     self.counts["bytes"] += held.size
                     self.counts[f"signature_{held.signature}"] += 1
                     self.counts["weak"] += held.weak
-        _extend(self.alarms, result.alarms)
+        for alarm in result.alarms:
+            self.alarm(alarm, kind="package")
         _extend(self.evidence, result.evidence)
         problem = result.problem()
+        _log_package(result, problem)
         if problem is not None:
             _extend(self.problems, [Problem(result.name, result.status, problem)])
 
@@ -101,13 +108,32 @@ class RunSummary:
         self.sources.update(other.sources)
         _extend(self.problems, other.problems)
         _extend(self.alarms, other.alarms)
+        self.alarm_kinds.update(other.alarm_kinds)
         _extend(self.evidence, other.evidence)
         self.fatal = self.fatal or other.fatal
         self.is_interrupted = self.is_interrupted or other.is_interrupted
 
-    def alarm(self, text: str) -> None:
-        """Keep a sentence for the operator."""
+    def alarm(self, text: str, *, kind: str = "run") -> None:
+        """Keep a sentence for the operator; `kind` is a word of ``docs/reference/words.md``."""
+        self.alarm_kinds[kind] += 1
+        _log.warning("alarm", extra={"kind": kind, "text": text})
         _extend(self.alarms, [text])
+
+
+def _log_package(result: PackageResult, problem: str | None) -> None:
+    level = logging.INFO if problem is None else logging.WARNING
+    if not _log.isEnabledFor(level):
+        return
+    fields: dict[str, object] = {
+        "package": result.name,
+        "outcome": str(result.status),
+        "downloaded_tarballs": result.downloaded,
+        "downloaded_bytes": result.downloaded_bytes,
+        "refused": len(result.blocks),
+    }
+    if problem is not None:
+        fields["reason"] = problem
+    _log.log(level, "package_finished", extra=fields)
 
 
 def _extend(kept: list[_Item], more: Iterable[_Item]) -> None:

@@ -11,7 +11,7 @@ Rules:
   is no package name (``_design/…``) is passed over and counted.
 - Anything else than the promised shape is an `UpstreamProtocolError`; it never reads as "no changes".
 
-What this does not do: ask (`mirrorwitness.npm.feed`), or decide what a row means (`mirrorwitness.mirror.announced`).
+What this does not do: ask (`mirrorwitness.npm.feed`), or say which rows matter (`mirrorwitness.mirror.announced`).
 
 SPEC: the service has none; research/B 1.2 to 1.4 is what was measured.
 """
@@ -78,7 +78,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Changes(msgspec.Struct, gc=False):
-    results: list[Change]
+    results: tuple[Change, ...]
     last_seq: int | str | None = None
 
 
@@ -186,7 +186,7 @@ def parse_changes(body: bytes, *, since: Seq) -> ChangesPage:
         if found.results and not positions:
             raise UpstreamProtocolError("a page of changes has rows, and neither last_seq nor a seq in any row")
         last = positions[-1] if positions else since
-    return ChangesPage(tuple(found.results), _seq(last))
+    return ChangesPage(found.results, _seq(last))
 
 
 def parse_names_page(body: bytes, *, start: str | None, limit: int) -> NamesPage:

@@ -6,6 +6,7 @@ at its end. A signal stops it: what is in work is finished, the cursor is saved.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,10 +22,13 @@ from mirrorwitness.mirror.workload import Workload
 from mirrorwitness.npm.feed import Feed, FeedOptions
 from mirrorwitness.run.budgeting import worker_name
 from mirrorwitness.run.mirroring import keep_described, open_mirroring, record_run
+from mirrorwitness.run.observing import FollowerWatch, health_terms, serve_watch
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signals import run_until_signal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mirrorwitness.mirror.outcome import RunSummary
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.mirror.shards import Shard
@@ -34,7 +38,15 @@ if TYPE_CHECKING:
 __all__ = ["run_follow"]
 
 
-async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_once: bool) -> RunSummary:
+async def run_follow(
+    wishes: Wishes,
+    progress: Progress,
+    *,
+    shard: Shard,
+    is_once: bool,
+    listen: tuple[str, int] | None = None,
+    ready: Callable[[str], None] = lambda _: None,
+) -> RunSummary:
     """Follow the configured feed for one shard.
 
     Args:
@@ -42,6 +54,8 @@ async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_onc
         progress: told of every finished package.
         shard: which packages are ours.
         is_once: end when everything that the feed shows now is done; otherwise only on a signal.
+        listen: host and port for metrics, health and readiness; None: nothing listens.
+        ready: told their address.
 
     Raises:
         ConfigurationError: no feed is configured.
@@ -54,11 +68,15 @@ async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_onc
             " operator says where its replication feed is"
         )
     async with open_mirroring(wishes, progress, shard=shard) as mirroring:
-        follower, workload = _make_follower(mirroring, wishes.config.feed.url, shard)
+        store = CursorStore(storage=mirroring.storage, shard=shard, worker=worker_name())
+        follower, workload = _make_follower(mirroring, wishes.config.feed.url, shard, store)
 
         async def work() -> None:
             async with trio.open_nursery() as watching:
                 watching.start_soon(keep_described, mirroring)
+                if listen is not None:
+                    watch = _make_watch(mirroring, shard, store)
+                    await watching.start(partial(serve_watch, watch, host=listen[0], port=listen[1], ready=ready))
                 async with trio.open_nursery() as nursery:
                     await nursery.start(workload.run)
                     await follower.run(is_once=is_once)
@@ -74,7 +92,20 @@ async def run_follow(wishes: Wishes, progress: Progress, *, shard: Shard, is_onc
     return summary
 
 
-def _make_follower(mirroring: Mirroring, url: str, shard: Shard) -> tuple[Follower, Workload]:
+def _make_watch(mirroring: Mirroring, shard: Shard, store: CursorStore) -> FollowerWatch:
+    return FollowerWatch(
+        storage=mirroring.storage,
+        store=store,
+        shard=shard,
+        attempts=mirroring.attempts,
+        gate=mirroring.upstream.gate,
+        lease=mirroring.upstream.lease,
+        terms=health_terms(mirroring.wishes.config),
+        now=now,
+    )
+
+
+def _make_follower(mirroring: Mirroring, url: str, shard: Shard, store: CursorStore) -> tuple[Follower, Workload]:
     wishes = mirroring.wishes
     settings, limits = wishes.config.feed, wishes.config.limits
     authority = mirroring.upstream.authority
@@ -92,7 +123,7 @@ def _make_follower(mirroring: Mirroring, url: str, shard: Shard) -> tuple[Follow
     return (
         Follower(
             feed=feed,
-            store=CursorStore(storage=mirroring.storage, shard=shard, worker=worker_name()),
+            store=store,
             shard=shard,
             wants=wants,
             workload=workload,

@@ -16,14 +16,16 @@ import trio
 from mirrorwitness.errors import ExitCode, MirrorWitnessError
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.audit import Audit, Finding, FindingKind
-from mirrorwitness.mirror.catalogue import Catalogue, PackageRecord, RunRecord, Unfinished
+from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.coverage import CoverageStore, measure
 from mirrorwitness.mirror.package import Status
 from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
+from mirrorwitness.mirror.snapshot import read_snapshot
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.run.describe import find_signer, take_in
 from mirrorwitness.run.mirroring import make_packages
+from mirrorwitness.run.observing import health_terms
 from mirrorwitness.run.serve import parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now, open_mirror, open_upstream, read_keys, refresh_keys
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Sequence
 
-    from mirrorwitness.mirror.coverage import Coverage
+    from mirrorwitness.mirror.catalogue import PackageRecord
     from mirrorwitness.mirror.plan import Plan
     from mirrorwitness.mirror.progress import Progress
+    from mirrorwitness.mirror.snapshot import MirrorSnapshot
     from mirrorwitness.run.session import Upstream, Wishes
     from mirrorwitness.storage import Storage
 
@@ -45,6 +48,9 @@ __all__ = ["AuditSummary", "MirrorStatus", "make_plan", "read_status", "run_audi
 
 UNFINISHED_SHOWN: Final = 1000
 """Unfinished packages that `status` lists; more are counted only."""
+
+UNFINISHED_COUNTED: Final = 10_000_000
+"""Unfinished packages that `status` counts: as many as there are."""
 
 AUDIT_CONCURRENCY: Final = 16
 """Tarballs an audit reads at once: enough to hide a bucket's latency, few enough to leave a server its disk."""
@@ -80,17 +86,11 @@ class MirrorStatus:
 
     Attributes:
         storage: its address.
-        run: the last finished run, or None.
-        coverage: what is served; None where nothing was ever counted.
-        unfinished: the first `UNFINISHED_SHOWN` notes.
-        unfinished_total: how many there are.
+        snapshot: everything else; it has the first `UNFINISHED_SHOWN` notes of unfinished work.
     """
 
     storage: str
-    run: RunRecord | None
-    coverage: Coverage | None
-    unfinished: tuple[Unfinished, ...]
-    unfinished_total: int
+    snapshot: MirrorSnapshot
 
 
 async def make_plan(wishes: Wishes, progress: Progress, *, ask_sizes: bool) -> Plan:
@@ -205,18 +205,17 @@ async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary:
 
 async def read_status(wishes: Wishes) -> MirrorStatus:
     """Read what the mirror says of itself."""
-    async with open_mirror(wishes.config) as storage:
-        catalogue = Catalogue(storage)
-        shown: list[Unfinished] = []
-        total = 0
-        after: str | None = ""
-        while after is not None:
-            notes, after = await catalogue.unfinished_page(after=after)
-            total += len(notes)
-            shown.extend(notes[: UNFINISHED_SHOWN - len(shown)])
-        run = await catalogue.read_run()
-        coverage = await CoverageStore(storage).read()
-    return MirrorStatus(wishes.config.storage or "", run, coverage, tuple(shown), total)
+    config = wishes.config
+    async with open_mirror(config) as storage:
+        snapshot = await read_snapshot(
+            storage,
+            at=now(),
+            allowed=config.limits.requests_per_month,
+            terms=health_terms(config),
+            notes=UNFINISHED_SHOWN,
+            counted=UNFINISHED_COUNTED,
+        )
+    return MirrorStatus(config.storage or "", snapshot)
 
 
 async def serve_mirror(wishes: Wishes, *, listen: str | None, ready: Callable[[str], None]) -> None:
@@ -229,10 +228,12 @@ async def serve_mirror(wishes: Wishes, *, listen: str | None, ready: Callable[[s
         packument_max_age=int(config.serve.packument_max_age),
         cache_bytes=config.serve.cache_memory,
         fresh_seconds=config.serve.fresh_for,
+        budget=config.limits.requests_per_month,
+        health=health_terms(config),
     )
     shutdown = trio.Event()
     async with open_mirror(config) as storage:
-        app = make_app(storage=storage, options=options)
+        app = make_app(storage=storage, options=options, now=now)
 
         async def work() -> None:
             async with trio.open_nursery() as nursery:

@@ -38,6 +38,7 @@ from mirrorwitness.server.routes import MAX_PATH_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mirrorwitness.server.traffic import Traffic
     from mirrorwitness.storage import ObjectReader
 
 __all__ = [
@@ -119,12 +120,25 @@ Handler: TypeAlias = Callable[[Request, "Exchange"], Awaitable[None]]
 
 
 class Exchange:
-    """The answer to one request; exactly one of its methods is called, once."""
+    """The answer to one request; exactly one of its methods is called, once.
+
+    Attributes:
+        route: the kind of route, for metrics; set by the handler.
+        status: the status that was sent; 0 before.
+        sent: bytes of the body that were sent.
+    """
 
     def __init__(self, *, send: Send, is_head: bool) -> None:
         self._send = send
         self._is_head = is_head
-        self.is_started = False
+        self.route = "none"
+        self.status = 0
+        self.sent = 0
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the head was sent."""
+        return self.status != 0
 
     async def respond(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Send a whole answer whose body is in memory; 304 gets no length, as the specification asks."""
@@ -167,11 +181,13 @@ class Exchange:
         lines = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         if length is not None:
             lines.append((b"content-length", b"%d" % length))
-        lines.extend(SECURITY_HEADERS)
-        self.is_started = True
+        # A handler may say what a page of our own needs; nobody else's HTML ever gets more than the default.
+        lines.extend((name, value) for name, value in SECURITY_HEADERS if name.decode() not in headers)
+        self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
 
     async def _body(self, body: bytes, *, more: bool) -> None:
+        self.sent += len(body)
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
@@ -179,10 +195,15 @@ class App:
     """An ASGI application around one handler.
 
     *Resources*: none of its own. *Errors*: see the module docstring; only an answer that broke half-way goes up.
+
+    Args:
+        handler: answers requests.
+        traffic: counts what was answered; None: nobody counts.
     """
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, *, traffic: Traffic | None = None) -> None:
         self._handler = handler
+        self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection of ASGI: an HTTP request, the lifespan protocol, or a refused WebSocket."""
@@ -205,6 +226,9 @@ class App:
             if status >= 500:  # noqa: PLR2004 - a class of statuses
                 _log.error("request_failed", extra={"status": status, "path": _shown(scope)}, exc_info=error)
             await exchange.respond(status, headers, format_error(message))
+        finally:
+            if self._traffic is not None:
+                self._traffic.note(exchange.route, exchange.status, exchange.sent)
 
 
 def format_error(message: str) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from mirrorwitness.mirror.health import HealthTerms
 
 __all__ = ["ServeOptions"]
 
@@ -21,6 +23,8 @@ class ServeOptions:
             packages compressed.
         fresh_seconds: how long an object's size and tag are believed without asking the storage again: at 1 s a busy
             mirror asks S3 once a second for a package, whatever its clients do, and new versions appear a second late.
+        budget: requests to upstream that are allowed in a month, for the status page and metrics; 0: none is kept.
+        health: when the mirror is stuck, so that readiness says no.
     """
 
     public_url: str | None = None
@@ -28,3 +32,5 @@ class ServeOptions:
     packument_max_age: int = 300
     cache_bytes: int = 64 * 1024 * 1024
     fresh_seconds: float = 1.0
+    budget: int = 0
+    health: HealthTerms = field(default_factory=HealthTerms)

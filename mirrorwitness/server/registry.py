@@ -9,7 +9,9 @@
 | ``/-/npm/v1/keys``, ``/-/npm/v1/attestations/<name>@<version>`` | as stored, 404 where there are none |
 | ``/-/about.json``, ``/-/about``, ``/-/about.json.note`` | what this mirror says of itself; the same, signed |
 | ``/-/summary/<digits>/<digest>`` | a node of the summary of all versions, which never changes |
-| ``/-/ping`` ``/-/whoami`` ``/-/healthz`` ``/-/readyz`` | ``{}``, 401, and `mirrorwitness.server.ops` |
+| ``/-/ping`` ``/-/whoami`` | ``{}`` and 401 |
+| ``/-/healthz`` ``/-/readyz`` ``/-/metrics`` | `mirrorwitness.server.ops` |
+| ``/-/status`` | `mirrorwitness.server.page` |
 | everything else | 404 or 405 with a sentence that says what to use instead |
 
 Rules:
@@ -27,6 +29,7 @@ What it does not do: verify. What is stored was verified before it got there (P1
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mirrorwitness.errors import ObjectMissingError, StorageUnavailableError
@@ -46,8 +49,9 @@ from mirrorwitness.server.negotiate import (
     is_range_valid,
     wants_abbreviated,
 )
-from mirrorwitness.server.ops import answer_health, answer_ready
+from mirrorwitness.server.ops import answer_health, answer_metrics, answer_ready
 from mirrorwitness.server.origin import FORWARDED_HEADERS, find_base, parse_public_url
+from mirrorwitness.server.page import answer_status
 from mirrorwitness.server.routes import (
     AboutNoteRoute,
     AttestationsRoute,
@@ -60,11 +64,14 @@ from mirrorwitness.server.routes import (
     SummaryRoute,
     TarballRoute,
     VersionRoute,
+    kind_of,
     parse_path,
 )
+from mirrorwitness.server.traffic import Traffic
+from mirrorwitness.server.watch import StorageWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mirrorwitness.npm.names import PackageName
     from mirrorwitness.server.asgi import Exchange, Request
@@ -84,12 +91,15 @@ _FOR_EVER: Final = f"public, max-age={TARBALL_MAX_AGE_SECONDS}, immutable"
 _Headers: TypeAlias = "Mapping[str, str]"
 
 
-def make_app(*, storage: Storage, options: ServeOptions) -> App:
+def make_app(
+    *, storage: Storage, options: ServeOptions, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> App:
     """Make the ASGI application that serves a mirror.
 
     Args:
         storage: where the mirror lives; only read.
         options: see `ServeOptions`.
+        now: the time of day, for the status page, readiness and metrics.
 
     Returns:
         The application, for any ASGI server on Trio.
@@ -97,14 +107,17 @@ def make_app(*, storage: Storage, options: ServeOptions) -> App:
     Raises:
         ConfigurationError: the public URL is not one.
     """
-    return App(RegistryServer(storage=storage, options=options).answer)
+    traffic = Traffic()
+    watch = StorageWatch(storage=storage, allowed=options.budget, terms=options.health, traffic=traffic, now=now)
+    return App(RegistryServer(storage=storage, options=options, watch=watch).answer, traffic=traffic)
 
 
 class RegistryServer:
     """Answers requests to one mirror."""
 
-    def __init__(self, *, storage: Storage, options: ServeOptions) -> None:
+    def __init__(self, *, storage: Storage, options: ServeOptions, watch: StorageWatch) -> None:
         self._storage = storage
+        self._watch = watch
         self._public_url = None if options.public_url is None else parse_public_url(options.public_url)
         self._trust_forwarded = options.trust_forwarded
         self._documents = Documents(
@@ -129,6 +142,7 @@ class RegistryServer:
             MirrorWitnessError: the request gets an error; `mirrorwitness.server.asgi` makes a status of it.
         """
         route = parse_path(request.path)
+        exchange.route = kind_of(route)
         if isinstance(route, NoRoute):
             raise RequestError(404, route.reason)
         check_method(request)
@@ -149,8 +163,12 @@ class RegistryServer:
                 await exchange.respond(401, headers, body)
             case Fixed.HEALTH:
                 await answer_health(exchange)
+            case Fixed.READY:
+                await answer_ready(exchange, watch=self._watch)
+            case Fixed.METRICS:
+                await answer_metrics(exchange, watch=self._watch)
             case _:
-                await answer_ready(exchange, storage=self._storage)
+                await answer_status(exchange, await self._watch.snapshot())
 
     async def _answer_document(self, route: Route, request: Request, exchange: Exchange) -> None:
         coding = choose_coding(request.headers.get("accept-encoding"))

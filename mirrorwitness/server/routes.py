@@ -10,6 +10,7 @@
     /-/about.json.note                         AboutNoteRoute
     /-/summary/<digits>/<digest>               SummaryRoute
     /-/ping  /-/whoami  /-/healthz  /-/readyz  FixedRoute
+    /-/metrics  /-/status                      FixedRoute
     everything else                            NoRoute, with a sentence for people
 
 Rules:
@@ -54,6 +55,7 @@ __all__ = [
     "SummaryRoute",
     "TarballRoute",
     "VersionRoute",
+    "kind_of",
     "parse_path",
 ]
 
@@ -68,6 +70,8 @@ class Fixed(StrEnum):
     WHOAMI = "whoami"
     HEALTH = "healthz"
     READY = "readyz"
+    METRICS = "metrics"
+    STATUS = "status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,8 @@ _SEARCH: Final = "this read-only mirror has no search: search at the registry it
 _ACCOUNT: Final = "this read-only mirror has no accounts: log in, publish and change packages at the registry itself"
 _NOTHING: Final = (
     "this read-only mirror answers /<name>, /<name>/<version>, /<name>/-/<file>, /-/package/<name>/dist-tags, "
-    "/-/npm/v1/keys, /-/npm/v1/attestations/<name>@<version>, /-/ping, /-/about.json and /-/summary/<digits>/<digest>"
+    "/-/npm/v1/keys, /-/npm/v1/attestations/<name>@<version>, /-/ping, /-/about.json, /-/summary/<digits>/<digest> and "
+    "/-/status"
 )
 
 _EXACT: Final[dict[str, Route]] = {
@@ -171,6 +176,8 @@ _EXACT: Final[dict[str, Route]] = {
     "whoami": FixedRoute(Fixed.WHOAMI),
     "healthz": FixedRoute(Fixed.HEALTH),
     "readyz": FixedRoute(Fixed.READY),
+    "metrics": FixedRoute(Fixed.METRICS),
+    "status": FixedRoute(Fixed.STATUS),
     "about": AboutRoute(),
     "about.json": AboutRoute(),
     "about.json.note": AboutNoteRoute(),
@@ -212,6 +219,26 @@ def parse_path(path: str) -> Route:
     if _is_dash(head) and slash and not _is_dash(rest.partition("/")[0]):
         return _parse_special(rest)
     return _parse_package(path)
+
+
+_KINDS: Final[dict[type[Route], str]] = {
+    PackumentRoute: "packument",
+    VersionRoute: "version",
+    TarballRoute: "tarball",
+    DistTagsRoute: "dist-tags",
+    KeysRoute: "keys",
+    AttestationsRoute: "attestations",
+    AboutRoute: "about",
+    AboutNoteRoute: "about",
+    SummaryRoute: "summary",
+    FixedRoute: "operations",
+    NoRoute: "none",
+}
+
+
+def kind_of(route: Route) -> str:
+    """Return the word for a route's kind, for metrics."""
+    return _KINDS[type(route)]
 
 
 def _is_dash(segment: str) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["make_examples"]
 
 _TIME = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
+_MONTH = re.compile(r"^20\d\d-\d\d$")
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _STONE = re.compile(r"(security-holder-)[0-9a-f]{16}\b")
 _SRI = re.compile(r"sha512-[A-Za-z0-9+/]{86}==")
@@ -110,6 +111,7 @@ def _normalise(value: Any, registry: ThreadedRegistry) -> Any:
     if not isinstance(value, str):
         return value
     text = value.replace(registry.url, "https://registry.example").replace(str(Path.cwd()), "/srv")
+    text = _MONTH.sub("2026-07", text)
     text = _TIME.sub("2026-07-01T12:00:00Z", _SOFTWARE.sub("mirrorwitness/1.0.0", text))
     text = _STONE.sub(r"\g<1>0123456789abcdef", text)
     text = _DIGEST.sub("0123456789abcdef" * 4, _SRI.sub("sha512-0123456789…", text))

@@ -83,10 +83,18 @@ class Workplace:
 
     folder: Path
 
-    def configure(self, *, registry: str, feed: str | None, storage: str = "file:mirror?fsync=off") -> None:
+    def configure(
+        self,
+        *,
+        registry: str,
+        feed: str | None,
+        storage: str = "file:mirror?fsync=off",
+        confirm_deletion: str = "1 h",
+    ) -> None:
         """Write a configuration that follows quickly."""
         lines = [f'storage = "{storage}"', f'[[registry]]\nurl = "{registry}"', '[[select]]\nname = "*"']
         quick = 'idle_least = "50 ms"\nidle_most = "200 ms"\nreread_every = "2 s"\nsweep_pace = 0\n'
+        quick += f'confirm_deletion = "{confirm_deletion}"\n'
         lines.append(f'[feed]\nurl = "{feed}"\n{quick}' if feed is not None else "")
         lines.append("[limits]\nrequests_per_second = 0\nretries = 1")
         (self.folder / "mirrorwitness.toml").write_text("\n".join(lines))

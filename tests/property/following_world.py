@@ -196,7 +196,7 @@ class World:
     def _spoil_rows(self, act: Act, one: int, other: int) -> None:
         name, feed = NAMES[one % len(NAMES)], self.upstream.feed
         soon = trio.current_time() + DELAYS[other % 3]
-        self.is_orderly = self.is_orderly and act not in {Act.LATE_ROW, Act.REGRESS}
+        self.is_orderly = self.is_orderly and act not in {Act.LATE_ROW, Act.LOST_ROW, Act.REGRESS}
         match act:
             case Act.LATE_ROW:
                 feed.delay(name, until=soon)

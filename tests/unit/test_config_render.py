@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mirrorwitness.config import Config, Registry, list_options, load_config, render_config
-from mirrorwitness.config.options import Deny, Feed, Limits, Select, Serve, Settings
+from mirrorwitness.config.options import Deny, Feed, Limits, Observe, Select, Serve, Settings
 from mirrorwitness.mirror.select import make_rule
 
 if TYPE_CHECKING:
@@ -47,10 +47,11 @@ class TestRender:
             "feed.": Feed,
             "limits.": Limits,
             "serve.": Serve,
+            "observe.": Observe,
         }
         fields = {prefix + field.name for prefix, table in tables.items() for field in msgspec.structs.fields(table)}
         keys = [option.key for option in list_options()]
-        assert sorted(keys) == sorted(fields - {"registry", "select", "deny", "feed", "limits", "serve"})
+        assert sorted(keys) == sorted(fields - {"registry", "select", "deny", "feed", "limits", "serve", "observe"})
 
     def test_it_reads_back_as_the_defaults(self, file: Path) -> None:
         """With no comment taken away, nothing is set."""
@@ -83,10 +84,11 @@ class TestRender:
 
     def test_the_defaults_in_comments_are_the_defaults(self, file: Path) -> None:
         """Taking the comments of ``limits`` and ``serve`` away changes nothing."""
-        head, _, tail = render_config().partition("[limits]")
+        text, _, observe = render_config().partition("[observe]")
+        head, _, tail = text.partition("[limits]")
         bare = re.sub(r"^# ([a-z_]+ = )", r"\1", tail, flags=re.MULTILINE)
         assert len(tomllib.loads("[limits]" + bare)["limits"]) == len(msgspec.structs.fields(Limits))
-        assert load(file, f"{head}[limits]{bare}") == Config(path=file)
+        assert load(file, f"{head}[limits]{bare}[observe]{observe}") == Config(path=file)
 
     def test_examples_can_stand_in_the_file(self, file: Path) -> None:
         """Each example is a value that its option takes."""

@@ -6,6 +6,7 @@ All of it without a clock that runs, and without a storage that is real.
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,12 @@ import trio
 import trio.testing
 
 from mirrorwitness.errors import ConfigurationError, StorageRefusedError, StorageUnavailableError
+from mirrorwitness.mirror.health import HealthTerms
 from mirrorwitness.server import ServeOptions, make_app
 from mirrorwitness.server.documents import LARGE_BYTES, Documents
 from mirrorwitness.server.registry import RegistryServer
+from mirrorwitness.server.traffic import Traffic
+from mirrorwitness.server.watch import StorageWatch
 from tests.fakes.storage import MemoryStorage
 from tests.unit.server.asgi_client import AsgiClient
 from tests.unit.server.mirror_builder import make_client, make_document, make_manifest, store, store_package
@@ -302,6 +306,9 @@ async def test_long_lived_objects_show_their_state() -> None:
     assert repr(documents) == (
         "<Documents renderings=<ByteCache 0 entries, 0 of 4000 bytes> indexes=<ByteCache 0 entries, 0 of 1000 bytes>>"
     )
-    server = partial(RegistryServer, storage=storage)
+    terms, traffic = HealthTerms(), Traffic()
+    watch = StorageWatch(storage=storage, allowed=0, terms=terms, traffic=traffic, now=lambda: datetime.now(UTC))
+    assert (repr(watch), repr(traffic)) == (f"<StorageWatch of {storage!r}>", "<Traffic 0 answers, 0 bytes>")
+    server = partial(RegistryServer, storage=storage, watch=watch)
     assert repr(server(options=ServeOptions())).startswith("<RegistryServer as each request names it <Documents")
     assert "https://m.example" in repr(server(options=ServeOptions(public_url="https://m.example/")))
