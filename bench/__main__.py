@@ -1,6 +1,6 @@
 """Run benchmarks by name.
 
-    python -m bench [mirror|download|packument|serve|memory|all] [options]
+    python -m bench [mirror|download|packument|serve|memory|feed|all] [options]
 
 ``all``, the default, runs each with its own defaults, one after another: about 15 minutes. Each takes ``--help``.
 
@@ -9,6 +9,7 @@ memory     peak memory against the number of packages and the size of a tarball
 download   our HTTP client beside stock httpx
 packument  our reading of package documents beside orjson
 serve      `mirrorwitness serve` beside Verdaccio and nginx
+feed       rows of a feed decided, a day's changes, bytes written, faults noticed, at the registry's scale
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import time
 from typing import Final
 
-NAMES: Final = ("mirror", "memory", "download", "packument", "serve")
+NAMES: Final = ("mirror", "memory", "download", "packument", "serve", "feed")
 
 
 def main(arguments: list[str]) -> int:

@@ -51,9 +51,27 @@ if TYPE_CHECKING:
 PAGE: Final = 10_000
 MB: Final = 1_000_000
 HOUR: Final = 3600.0
-WORDS: Final = (
-    "react vue babel webpack types plugin core utils cli server client test data api node js ui kit lib".split()
-)
+WORDS: Final = [
+    "react",
+    "vue",
+    "babel",
+    "webpack",
+    "types",
+    "plugin",
+    "core",
+    "utils",
+    "cli",
+    "server",
+    "client",
+    "test",
+    "data",
+    "api",
+    "node",
+    "js",
+    "ui",
+    "kit",
+    "lib",
+]
 
 
 # ---- rows
@@ -143,7 +161,7 @@ def make_packument(versions: int, signer: Signer) -> bytes:
     manifests = {}
     for number in range(versions):
         version = f"1.{number}.0"
-        dist = {
+        dist: dict[str, object] = {
             "integrity": integrity,
             "shasum": "b" * 40,
             "tarball": f"https://registry.example/big/-/big-{version}.tgz",
@@ -155,7 +173,7 @@ def make_packument(versions: int, signer: Signer) -> bytes:
             "dependencies": {f"dependency-{each}": "^1.0.0" for each in range(20)},
             "devDependencies": {f"development-{each}": "^1.0.0" for each in range(30)},
             "maintainers": [{"name": "someone", "email": "someone@registry.example"}],
-            "dist": {**dist, "signatures": [signed]},
+            "dist": dist | {"signatures": [signed]},
         }
     time_of = {"created": stamp, "modified": stamp, **dict.fromkeys(manifests, stamp)}
     latest = {"latest": f"1.{versions - 1}.0"}
