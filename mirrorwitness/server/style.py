@@ -26,7 +26,7 @@ code{font:.92em ui-monospace,monospace;overflow-wrap:anywhere}
 .at{margin:0 0 0 auto;color:var(--soft);font-variant-numeric:tabular-nums}
 section,.figures{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:1rem;margin:0 0 1rem}
 .troubles{border-color:var(--bad);border-left-width:.35rem}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:1rem}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(7.75rem,1fr));gap:1rem}
 .figures dd{margin:0;font-size:1.35rem;font-weight:600;font-variant-numeric:tabular-nums;line-height:1.3}
 .figures dt{color:var(--soft);font-size:.85rem}
 .figures div{display:flex;flex-direction:column;justify-content:flex-end}
