@@ -70,8 +70,10 @@ async def run_follow(
     async with open_mirroring(wishes, progress, shard=shard) as mirroring:
         store = CursorStore(storage=mirroring.storage, shard=shard, worker=worker_name())
         follower, workload = _make_follower(mirroring, wishes.config.feed.url, shard, store)
+        is_finished = False
 
         async def work() -> None:
+            nonlocal is_finished
             async with trio.open_nursery() as watching:
                 watching.start_soon(keep_described, mirroring)
                 if listen is not None:
@@ -81,11 +83,13 @@ async def run_follow(
                     await nursery.start(workload.run)
                     await follower.run(is_once=is_once)
                     workload.close()
+                is_finished = True
                 watching.cancel_scope.cancel()
 
         is_stopped = await run_until_signal(work, stop=follower.stop)
         summary = mirroring.summary
-        summary.is_interrupted = is_stopped and is_once
+        # A follower that was told to stop and did is complete; one that was cut off in its work is not (P3).
+        summary.is_interrupted = is_stopped and (is_once or not is_finished)
         # Failures that a later try of this run made good are none; what counts is what is noted now.
         summary.counts["packages_unfinished"] = mirroring.attempts.unfinished
         await record_run(mirroring, is_stopped=is_stopped)

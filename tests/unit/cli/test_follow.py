@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 from mirrorwitness.mirror.shards import Shard
 from tests.fakes.feed import FeedSimulator
 from tests.fakes.feed_process import FeedProcess, Workplace, end, run_feed, wait_until
-from tests.fakes.registry import serve
+from tests.fakes.registry import Fault, serve
 from tests.fakes.thread import run_in_thread
 
 if TYPE_CHECKING:
@@ -118,6 +119,26 @@ def test_p9_once_asks_only_for_what_the_feed_says_has_changed(place: Workplace, 
         assert place.run("sync", "--once")[0] == 0
     targets = [request.target for request in registry.sim.requests]
     assert targets == ["/-/npm/v1/keys", "/p3", "/p3/-/p3-1.1.0.tgz"]
+
+
+def test_p3_a_follower_that_is_cut_off_is_not_complete(place: Workplace, registry: ThreadedRegistry) -> None:
+    """A second signal while a download hangs: exit 130, and the next one brings what is missing."""
+    registry.sim.publish("left", "1.0.0")
+    registry.sim.fail("/left/-/left-1.0.0.tgz", Fault.hang(), times=1)
+    with run_in_thread(serve(FeedSimulator(registry.sim))) as url:
+        place.configure(registry=registry.url, feed=url)
+        process = place.start("sync", "--follow")
+        asked = "/left/-/left-1.0.0.tgz"
+        wait_until(
+            lambda: asked in [request.target for request in registry.sim.requests], what="not asked", process=process
+        )
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None
+        assert end(process)[0] == 130
+        assert place.packages() == {}
+        assert place.run("sync", "--once")[0] == 0
+    assert set(place.packages()) == {"left"}
 
 
 def test_p8_a_second_worker_on_a_shard_says_who_the_other_is(followed: tuple[Workplace, FeedProcess]) -> None:
