@@ -15,6 +15,7 @@ feed       rows of a feed decided, a day's changes, bytes written, faults notice
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import time
 from typing import Final
@@ -53,4 +54,6 @@ def _run(name: str, options: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Ended from outside, a benchmark still stops the servers that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main(sys.argv[1:]))
