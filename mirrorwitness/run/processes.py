@@ -94,7 +94,9 @@ def _wait(child: _Child, alive: dict[int, _Child]) -> RunSummary | Exception:
 
 
 def _text(error: BaseException) -> str:
-    return "; ".join(str(leaf) for leaf in _leaves(error)) if isinstance(error, BaseExceptionGroup) else str(error)
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(str(leaf) for leaf in _leaves(cast("BaseExceptionGroup[BaseException]", error)))
+    return str(error)
 
 
 def _tell(text: str) -> None:
