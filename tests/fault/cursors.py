@@ -31,7 +31,9 @@ def check_cursor(objects: Mapping[str, bytes], rows: Iterable[Row], *, shard: st
             continue
         record = objects.get(f"state/package/{row.name}.json")
         assert record is not None, f"{row} is passed, and nothing of the package is stored"
-        assert _number(json.loads(record).get("rev", "0")) >= _number(row.rev), f"{row} is passed, and an older one is stored"
+        assert _number(json.loads(record).get("rev", "0")) >= _number(row.rev), (
+            f"{row} is passed, and an older one is stored"
+        )
 
 
 def _number(rev: str) -> int:

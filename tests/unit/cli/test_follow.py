@@ -102,7 +102,7 @@ def test_p3_a_follower_ends_with_3_where_something_is_noted(followed: tuple[Work
 
 
 def test_p9_once_asks_only_for_what_the_feed_says_has_changed(place: Workplace, registry: ThreadedRegistry) -> None:
-    """A second run asks the registry for its keys and for nothing else, a third one for the one package that changed."""
+    """A second run asks the registry for its keys and nothing else, a third one for the one package that changed."""
     for number in range(12):
         registry.sim.publish(f"p{number}", "1.0.0")
     feed = FeedSimulator(registry.sim)
