@@ -22,9 +22,10 @@ SCHEMA = "mirrorwitness-release-1"
 def release(*, subjects: tuple[str, ...], reason: str, is_json: bool, **given: object) -> None:
     """Let in again what upstream withdrew, or a source that was dropped for wrong bytes.
 
-    Versions may be hidden, purged or quarantined. A name without a version means all withdrawn versions of that package. The release is for the withdrawal that is
-    known now; a later one needs another. Bytes are verified on their way out of quarantine; purged ones come back only
-    where upstream lists them. Exits with 0 also where the selection or a signature keeps a released version out.
+    Versions may be hidden, purged or quarantined. A name without a version means all withdrawn versions of that
+    package. The release is for the withdrawal that is known now; a later one needs another. Bytes are verified on their
+    way out of quarantine; purged ones come back only where upstream lists them. Exits with 0 also where the selection
+    or a signature keeps a released version out.
 
     \b
     Example:

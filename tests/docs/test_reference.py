@@ -248,7 +248,8 @@ def test_every_field_of_every_document_is_explained(name: str) -> None:
 
 
 MAY_BE_ABSENT = {"alarms[]", "counts.blocked_<kind>", "coverage.counted", "coverage.weak"} | {
-    "problems.<package>", "sources[]", "advice[]", "evidence[]", "unfinished.reason", "unfinished.attempts", "unfinished.last",
+    "problems.<package>", "sources[]", "advice[]", "evidence[]", "unfinished.reason", "unfinished.attempts",
+    "unfinished.last",
 }  # fmt: skip
 """Fields that the examples' story does not bring about."""
 
