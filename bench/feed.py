@@ -231,6 +231,9 @@ class RecordsOnly:
     async def load_notes(self, owns: Callable[[str], bool]) -> None:
         """There are none."""
 
+    async def save_change(self) -> None:
+        """Nothing is counted."""
+
     async def run(self, name: PackageName, announced: Announced) -> PackageRecord | None:  # noqa: ARG002 - the interface
         """Write a record."""
         self._storage.put_bytes += 300

@@ -186,6 +186,7 @@ class Follower:
         Raises:
             FeedDialectError: the feed does not speak our protocol.
             UpstreamError: with `is_once`, the feed cannot be read.
+            StorageUnavailableError: the cursor cannot be read, or not be saved at the end; with `is_once`, anything.
             CursorLostError: another worker has our shard.
             StorageRefusedError: the storage takes nothing any more.
         """
@@ -197,15 +198,7 @@ class Follower:
         idle = self._options.idle_least
         while not self._is_ending:
             try:
-                is_moved = await self._cycle(is_once=is_once)
-            except FeedDialectError:
-                raise
-            except UpstreamError as error:
-                if is_once:
-                    raise
-                self._alarm("feed", f"the feed cannot be read: {error}")
-                await self._save()
-                is_moved = False
+                is_moved = await (self._cycle(is_once=True) if is_once else self._cycle_patiently())
             except BudgetExhaustedError as error:
                 self._attempts.summary.fatal = self._attempts.summary.fatal or error
                 break
@@ -276,6 +269,19 @@ class Follower:
             await self._settle_down(self._options.idle_most)
 
     # ---- one cycle
+
+    async def _cycle_patiently(self) -> bool:
+        """Do a cycle; a feed or a storage that does not answer is an alarm and a reason to wait."""
+        try:
+            return await self._cycle(is_once=False)
+        except FeedDialectError:
+            raise
+        except UpstreamError as error:
+            self._alarm("feed", f"the feed cannot be read: {error}")
+        except StorageUnavailableError as error:
+            self._alarm("storage", f"the storage did not answer, and is asked again: {error}")
+        await self._save()
+        return False
 
     async def _cycle(self, *, is_once: bool) -> bool:
         """Do everything that is due; return whether the feed moved."""

@@ -45,13 +45,10 @@ class Announced:
     Attributes:
         rev: the revision that it has now; None where nothing was said of it.
         deleted: whether the feed says that it is gone.
-        is_listed: whether the list of all names says so, and not a row of the feed; then the package's wishes are
-            compared too.
     """
 
     rev: str | None = None
     deleted: bool = False
-    is_listed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +66,9 @@ class OwedTerms:
 
 def join(one: Announced, other: Announced) -> Announced:
     """Return what two announcements of one package say together; `other` was said later."""
-    is_listed = one.is_listed or other.is_listed
     if other.rev is None and (one.rev is not None or one.deleted):
-        return Announced(one.rev, deleted=one.deleted or other.deleted, is_listed=is_listed)
-    newer = other if one.rev is None or _is_newer(other.rev, than=one.rev) else one
-    return Announced(newer.rev, deleted=newer.deleted, is_listed=is_listed)
+        return Announced(one.rev, deleted=one.deleted or other.deleted)
+    return other if one.rev is None or _is_newer(other.rev, than=one.rev) else one
 
 
 def _is_newer(rev: str | None, *, than: str) -> bool:

@@ -104,7 +104,7 @@ class Sweep:
             names = self._names[begin : begin + NAMES_AT_ONCE]
             following = begin + NAMES_AT_ONCE
             return SweepStep(
-                tuple((name, Announced(is_listed=True)) for name in names),
+                tuple((name, Announced()) for name in names),
                 str(following) if following < len(self._names) else None,
             )
         page = await self._feed.names(after, limit=MAX_PAGE_ROWS)
@@ -112,15 +112,15 @@ class Sweep:
         for row in page.rows:
             name = checked_name(row.id)
             if name is not None and self._is_ours(name):
-                packages.append((name, Announced(row.rev, is_listed=True)))
+                packages.append((name, Announced(row.rev)))
         absent = await find_absent(
             self._catalogue, [row.id for row in page.rows], start=after, end=page.next, is_ours=self._is_ours
         )
-        packages.extend((name, Announced(deleted=True, is_listed=True)) for name in absent)
+        packages.extend((name, Announced(deleted=True)) for name in absent)
         if after is None:
             # Names that are asked for and not listed: whether they are missing shows when they are asked for.
             listed = {name for name, _ in packages}
-            packages.extend((name, Announced(is_listed=True)) for name in self._names if name not in listed)
+            packages.extend((name, Announced()) for name in self._names if name not in listed)
         return SweepStep(tuple(packages), page.next)
 
     def _is_ours(self, name: str) -> bool:

@@ -68,6 +68,22 @@ async def test_p8_a_sweep_over_a_package_that_cannot_be_noted_waits_between_its_
         assert "sweep" not in following.cursor()
 
 
+async def test_p8_a_storage_that_is_away_during_a_sweep_ends_no_follower(autojump_clock: MockClock) -> None:
+    """Listing what is stored fails for an hour; the follower waits, says so, and goes on."""
+    upstream = make_upstream("left", "right")
+    following = Following(upstream, options=FollowOptions(sweep_every=6 * HOUR))
+    async with following.running():
+        await trio.sleep(5.5 * HOUR)
+        following.mirror.storage.fail_before("list", "*", gone(), times=10**6)
+        upstream.feed.lose("left")
+        upstream.sim.publish("left", "1.1.0")
+        await trio.sleep(HOUR)
+        following.mirror.storage.heal()
+        await trio.sleep(HOUR)
+        assert following.missing() == {}
+    assert [alarm["kind"] for alarm in following.cursor()["alarms"]] == ["storage"]
+
+
 async def test_p8_dead_between_record_and_note_the_missing_tarball_is_still_owed(autojump_clock: MockClock) -> None:
     """The record has the new revision, nobody has a note, and the row is acted upon all the same after a restart."""
     upstream = make_upstream("left")
