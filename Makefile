@@ -32,7 +32,7 @@ check: $(STAMP) ## Format, lint, layers, types, dependencies; the first failure 
 	$(BIN)/ruff check .
 	$(BIN)/codespell
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/flake8 --select ASYNC --extend-ignore ASYNC127,ASYNC9 mirrorwitness
+	$(BIN)/flake8 --select ASYNC --extend-ignore ASYNC127,ASYNC9 --startable-in-context-manager run,serve_watch mirrorwitness
 	$(BIN)/mypy mirrorwitness tests
 	$(BIN)/basedpyright --level error
 	$(BIN)/deptry mirrorwitness

@@ -232,21 +232,31 @@ class Lease:
 
     async def _swap(self, record: BudgetRecord, etag: str | None) -> None:
         key, body = layout.budget_key(record.month), msgspec.json.encode(record)
+        unknown: StorageUnavailableError | None = None
         try:
             if etag is None:
                 await self._storage.put(key, body, if_absent=True, content_type="application/json")
             else:
                 await self._storage.put(key, body, if_match=etag, content_type="application/json")
         except UnsupportedConditionError:
-            found = await self._storage.stat(key)
-            if (found.etag if found else None) != etag:
-                raise PreconditionFailedError(f"{key} was replaced by another worker") from None
-            await self._storage.put(key, body, content_type="application/json")
-            if not await self._is_ours(record):
-                raise PreconditionFailedError(f"{key} was replaced by another worker") from None
-        except StorageUnavailableError:
-            if not await self._is_ours(record):
-                raise
+            pass
+        except StorageUnavailableError as error:
+            unknown = error
+        else:
+            return
+        if unknown is None:
+            await self._put_after_look(key, record, etag)
+        elif not await self._is_ours(record):
+            raise unknown
+
+    async def _put_after_look(self, key: str, record: BudgetRecord, etag: str | None) -> None:
+        """Do without conditional writes: look, write, read back."""
+        found = await self._storage.stat(key)
+        is_free = (found.etag if found else None) == etag
+        if is_free:
+            await self._storage.put(key, msgspec.json.encode(record), content_type="application/json")
+        if not is_free or not await self._is_ours(record):
+            raise PreconditionFailedError(f"{key} was replaced by another worker")
 
     async def _is_ours(self, record: BudgetRecord) -> bool:
         found, _ = await _read(self._storage, record.month)

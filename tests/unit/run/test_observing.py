@@ -107,8 +107,11 @@ async def test_metrics_of_a_follower(
 
     async def watch(watched: Watched) -> None:
         await watched.wait(sync_sweeps_total=1)
-        with trio.fail_after(20):  # until the feed was read to its end, and the cursor saved
-            while "mirrorwitness_feed_lag_seconds,1/1" not in (found := await watched.metrics()):
+        with trio.fail_after(20):
+            while True:
+                found = await watched.metrics()
+                if "mirrorwitness_feed_lag_seconds,1/1" in found:
+                    break  # the feed was read to its end, and the cursor saved
                 await trio.sleep(0.05)
         seen.append(found)
         assert (await watched.ask("/healthz")).json() == {"status": "ok"}
