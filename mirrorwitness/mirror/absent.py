@@ -30,7 +30,7 @@ __all__ = ["find_absent"]
 async def find_absent(
     catalogue: Catalogue, listed: Sequence[str], *, start: str | None, end: str | None, is_ours: Callable[[str], bool]
 ) -> list[PackageName]:
-    """Return the packages behind `start` and up to `end` that are served and not listed.
+    """Return the packages behind `start` and up to `end` that are not listed, and not known to be deleted.
 
     Args:
         catalogue: the mirror's records.
@@ -50,7 +50,7 @@ async def find_absent(
         if name in known or not is_ours(name) or name == start:
             continue
         record = await catalogue.read_record(name)
-        if record is not None and record.packument_sha256 is not None:
+        if record is not None and not record.deleted:
             absent.append(name)
     return absent
 

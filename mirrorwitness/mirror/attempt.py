@@ -32,7 +32,8 @@ from mirrorwitness.errors import (
     StorageUnavailableError,
     UpstreamNotFoundError,
 )
-from mirrorwitness.mirror.catalogue import Unfinished
+from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.catalogue import PackageRecord, Unfinished
 from mirrorwitness.mirror.coverage import Coverage, CoverageStore, measure
 from mirrorwitness.mirror.owed import Announced, OwedTerms, delay_after, join
 from mirrorwitness.mirror.package import PackageResult, Status
@@ -42,7 +43,7 @@ from mirrorwitness.npm.names import PackageName
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from mirrorwitness.mirror.catalogue import Catalogue, PackageRecord
+    from mirrorwitness.mirror.catalogue import Catalogue
     from mirrorwitness.mirror.outcome import RunSummary
     from mirrorwitness.mirror.package import PackageSync
     from mirrorwitness.mirror.progress import Progress
@@ -221,12 +222,18 @@ class Attempts:
             return await self._packages.withdraw(record), known.deleted
         if not known.deleted:
             return PackageResult(name, Status.UNFINISHED, record, error=error), False
-        if record is None or record.packument_sha256 is None:
+        if not await self._is_served(name, record):
             return PackageResult(name, Status.UNCHANGED, record), True
         note = self.notes.get(name)
         if note is None or not _is_first_404(note) or self._age(note) < self.terms.confirm_after:
             return PackageResult(name, Status.UNFINISHED, record, error=error), False
-        return await self._packages.withdraw(record), True
+        return await self._packages.withdraw(record or PackageRecord(name=name)), True
+
+    async def _is_served(self, name: PackageName, record: PackageRecord | None) -> bool:
+        """Say whether there are documents; a worker that died before its record leaves some that no record knows."""
+        if record is not None and record.packument_sha256 is not None:
+            return True
+        return await self._storage.stat(layout.packument_key(name)) is not None
 
     async def _note(self, result: PackageResult, known: Announced, owed: str | None) -> None:
         """Write, change or clear the package's note, so that the next worker knows."""

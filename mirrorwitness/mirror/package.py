@@ -305,10 +305,10 @@ class PackageSync:
         shown = visible(decision, stored=brought.stored, kept=kept)
         known = _merge(record.versions, wrong, {**brought.stored, **kept})
         await self._attest(decision, shown, known, result)
-        if before.fingerprint and not work.is_current:
+        if (before.fingerprint or before.deleted) and not work.is_current:
             # A run that dies between documents and record must not leave a record that says they fit the old terms:
             # under these they would count as unchanged for ever, with versions that are denied or without some (P3).
-            await self._catalogue.write_record(msgspec.structs.replace(before, fingerprint=""))
+            await self._catalogue.write_record(msgspec.structs.replace(before, fingerprint="", deleted=""))
         written = await self._write_documents(packument, shown, known)
         settled = _settle(result, decision, brought, evidence)
         settled.record = msgspec.structs.replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from trio.testing import MockClock
+
+    from mirrorwitness.storage import Body, ObjectInfo
 
 MINUTE = 60.0
 HOUR = 60 * MINUTE
@@ -113,6 +115,49 @@ async def test_row_03_a_deletion_is_not_lost_while_a_cache_still_shows_the_packa
         await trio.sleep(4 * HOUR)
     assert following.mirror.served("left") == []
     assert await following.mirror.note("left") is None
+
+
+async def test_row_03_documents_that_no_record_knows_are_withdrawn_too(autojump_clock: MockClock) -> None:
+    """A worker died between documents and record, then upstream deleted the package: it is not served for ever."""
+    upstream = make_upstream("left")
+    following = Following(upstream)
+    async with following.running(is_killed=True):
+        await trio.sleep(60)
+    following.mirror.storage.remove("state/package/left.json")
+    upstream.sim.remove("left")
+    async with following.running():
+        await trio.sleep(3 * HOUR)
+    assert following.mirror.served("left") == []
+    assert await following.mirror.note("left") is None
+
+
+async def test_row_03_deleted_published_and_deleted_again_with_a_death_in_between(autojump_clock: MockClock) -> None:
+    """The record says deleted, documents of the second life are there without a record: they go as well."""
+    upstream = make_upstream("left")
+    following = Following(upstream)
+    async with following.running(is_killed=True):
+        await trio.sleep(60)
+        upstream.sim.remove("left")
+        await trio.sleep(3 * HOUR)
+        assert following.mirror.served("left") == []
+        storage = following.mirror.storage
+        put, kill = storage.put, trio.Event()
+
+        async def die_before_record(key: str, body: Body, **conditions: Any) -> ObjectInfo:
+            if key == "state/package/left.json" and following.mirror.served("left"):
+                kill.set()
+                await trio.sleep_forever()
+            return await put(key, body, **conditions)
+
+        storage.put = die_before_record  # type: ignore[method-assign]
+        upstream.sim.publish("left", "2.0.0")
+        await kill.wait()
+    storage.put = put  # type: ignore[method-assign]
+    assert following.mirror.served("left") == ["2.0.0"]
+    upstream.sim.remove("left")
+    async with following.running():
+        await trio.sleep(3 * HOUR)
+    assert following.mirror.served("left") == []
 
 
 async def test_row_03_published_again_while_the_registry_still_answers_404(autojump_clock: MockClock) -> None:
