@@ -131,15 +131,16 @@ def _print(found: MirrorStatus) -> None:
     snapshot = found.snapshot
     run, budget = snapshot.run, snapshot.budget
     facts = [("storage", found.storage)]
-    if run is None:
-        facts.append(("last run", "none yet: `mirrorwitness sync --once` makes the first"))
-    else:
-        holds = snapshot.coverage or Coverage()
+    holds = snapshot.coverage or Coverage()
+    if run is not None or snapshot.cursors:
+        facts.append(("holds", f"{holds.packages} packages, {holds.versions} versions, {format_bytes(holds.bytes)}"))
+    if run is not None:
         facts += [
-            ("holds", f"{holds.packages} packages, {holds.versions} versions, {format_bytes(holds.bytes)}"),
             ("last complete", run.last_complete or "never"),
             ("last run", f"{run.started} to {run.finished}, exit code {run.exit_code}"),
         ]
+    elif not snapshot.cursors:
+        facts.append(("last run", "none yet: `mirrorwitness sync --once` makes the first"))
     if run is not None or snapshot.cursors:
         facts.append(("unfinished", str(snapshot.unfinished_total)))
     if budget is not None:

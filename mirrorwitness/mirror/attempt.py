@@ -169,7 +169,7 @@ class Attempts:
             self.summary.fatal = self.summary.fatal or error
             raise
         except StorageError as error:
-            self.summary.alarm(f"{name}: the note of its state could not be written: {error}")
+            self.summary.alarm(f"{name}: the note of its state could not be written: {error}", kind="package")
             if isinstance(error, StorageUnavailableError):
                 self._silent.add(name)
                 if len(self._silent) >= SILENT_PACKAGES:
@@ -246,7 +246,8 @@ class Attempts:
             is_same = before is not None and before.kind == _OWED and before.expected == owed
             if before is not None and is_same and self._age(before) > self.terms.owed_for:
                 self.summary.alarm(
-                    f"{result.name}: revision {owed} was announced on {before.first} and never showed; given up"
+                    f"{result.name}: revision {owed} was announced on {before.first} and never showed; given up",
+                    kind="owed",
                 )
                 self.summary.counts["owed_given_up"] += 1
             else:

@@ -35,6 +35,9 @@ FIRST_LEASE: Final = 50
 MOST_LEASE: Final = 10_000
 """Requests of the largest lease: a hundred seconds at the default rate."""
 
+GROWTH: Final = 4
+"""How many times the last lease the next one may be: fifty requests in a second are no reason to take 3,000."""
+
 LEAST_LEASE: Final = 10
 """Requests of a lease near the end of a budget, where as many are left: sharing single ones costs a write each."""
 
@@ -111,7 +114,7 @@ def size_lease(*, left: int, used: int, lasted: float | None) -> int:
     if left <= 0:
         return 0
     wanted = FIRST_LEASE if lasted is None else round(used * LEASE_SECONDS / max(lasted, 1.0))
-    wanted = min(max(wanted, FIRST_LEASE), MOST_LEASE)
+    wanted = min(max(wanted, FIRST_LEASE), MOST_LEASE, max(GROWTH * used, FIRST_LEASE))
     return min(left, wanted, max(left // SHARE, LEAST_LEASE))
 
 

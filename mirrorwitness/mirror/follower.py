@@ -481,6 +481,7 @@ class Follower:
             caught_up=caught_up,
             unfinished=len(notes),
             owed=sum(note.expected is not None for note in notes),
+            alarms=self._collect_alarms(),
         )
         now = self._time()
         if record.caught_up and (not record.history or now - record.history[-1][0] >= HISTORY_EVERY):
@@ -507,12 +508,15 @@ class Follower:
         self._next_heartbeat = trio.current_time() + HEARTBEAT
 
     def _alarm(self, kind: str, text: str) -> None:
-        alarms = self.cursor.alarms
         self._attempts.summary.alarm(text, kind=kind)
-        if alarms and (alarms[-1].kind, alarms[-1].text) == (kind, text):
-            return
-        alarm = Alarm(self._now().strftime(_STAMP), kind, text)
-        self._cursor = msgspec.structs.replace(self.cursor, alarms=(*alarms, alarm)[-ALARMS_KEPT:])
+
+    def _collect_alarms(self) -> tuple[Alarm, ...]:
+        """Return the newest alarms, those of packages too; what repeats the one before is told once."""
+        alarms = list(self.cursor.alarms)
+        for kind, text in self._attempts.summary.take_alarms():
+            if not alarms or (alarms[-1].kind, alarms[-1].text) != (kind, text):
+                alarms.append(Alarm(self._now().strftime(_STAMP), kind, text))
+        return tuple(alarms[-ALARMS_KEPT:])
 
     def _time(self) -> float:
         return self._now().timestamp()

@@ -7,7 +7,7 @@ to a bound. The storage has a note of every unfinished package. Every package an
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -27,6 +27,12 @@ _log = logging.getLogger("mirrorwitness.run")
 
 PROBLEMS_KEPT: Final = 1000
 """Problems listed in a summary; more are counted only. The storage keeps a note of every one."""
+
+ALARMS_FRESH: Final = 20
+"""Alarms that wait to be put into a cursor; of more at once the newest."""
+
+COMMON_ALARM: Final = "run"
+"""The kind of alarms about the run's own work, such as an entry of a lockfile that every run leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ class RunSummary:
         problems: the first `PROBLEMS_KEPT` packages that are not complete.
         alarms: sentences for the operator.
         alarm_kinds: how many of each kind, also of those that are not kept.
+        fresh: the newest alarms that `take_alarms` has not returned yet, with their kinds.
         evidence: keys of evidence written.
         fatal: what ended the run early, if anything did: a storage that failed, or a budget that is used up.
         is_interrupted: whether `SyncRun.stop` ended the intake before all names were taken.
@@ -59,6 +66,7 @@ class RunSummary:
     problems: list[Problem] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     alarm_kinds: Counter[str] = field(default_factory=Counter)
+    fresh: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=ALARMS_FRESH))
     evidence: list[str] = field(default_factory=list)
     fatal: StorageError | BudgetExhaustedError | None = None
     is_interrupted: bool = False
@@ -113,11 +121,19 @@ class RunSummary:
         self.fatal = self.fatal or other.fatal
         self.is_interrupted = self.is_interrupted or other.is_interrupted
 
-    def alarm(self, text: str, *, kind: str = "run") -> None:
+    def alarm(self, text: str, *, kind: str = COMMON_ALARM) -> None:
         """Keep a sentence for the operator; `kind` is a word of ``docs/reference/words.md``."""
         self.alarm_kinds[kind] += 1
         _log.warning("alarm", extra={"kind": kind, "text": text})
+        if kind != COMMON_ALARM:
+            self.fresh.append((kind, text))
         _extend(self.alarms, [text])
+
+    def take_alarms(self) -> list[tuple[str, str]]:
+        """Return kind and text of the newest alarms since the last call, but for those of the run's own work."""
+        taken = list(self.fresh)
+        self.fresh.clear()
+        return taken
 
 
 def _log_package(result: PackageResult, problem: str | None) -> None:

@@ -105,8 +105,11 @@ def _figures(snapshot: MirrorSnapshot) -> str:
         ("versions", "not counted" if coverage is None else f"{coverage.versions:,}"),
         ("of tarballs", "not counted" if coverage is None else _bytes(coverage.bytes)),
         ("unfinished packages", unfinished),
-        ("last complete run", "none" if run is None or run.last_complete is None else run.last_complete[:10]),
+        ("owed revisions", f"{sum(cursor.record.owed for cursor in snapshot.cursors):,}"),
     ]
+    if not snapshot.cursors:
+        complete = None if run is None else run.last_complete
+        figures[-1] = ("last complete run", "none" if complete is None else complete[:10])
     items = "".join(f"<div><dd>{_text(value)}</dd><dt>{name}</dt></div>" for name, value in figures)
     return f'<dl class="figures">{items}</dl>\n'
 

@@ -51,7 +51,8 @@ def test_p9_a_lease_is_bounded(left: int, used: int, lasted: float | None) -> No
     ("left", "used", "lasted", "size"),
     [
         (4_500_000, 0, None, FIRST_LEASE),  # nothing is known of the worker yet
-        (4_500_000, 50, 1.0, 3000),  # it sent 50 in a second: a minute needs 3,000
+        (4_500_000, 50, 1.0, 200),  # it sent 50 in a second: a minute needs 3,000, and a burst is no minute
+        (4_500_000, 800, 16.0, 3000),
         (4_500_000, 10_000, 10.0, MOST_LEASE),
         (4_500_000, 3000, 3600.0, FIRST_LEASE),  # it has become quiet
         (400, 50, 1.0, 50),  # an eighth of what is left

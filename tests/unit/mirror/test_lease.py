@@ -200,6 +200,20 @@ async def test_storage_without_conditional_writes_notices_who_meets_it(autojump_
     assert world.taken() >= 400 - 3 * FIRST_LEASE
 
 
+async def test_storage_without_conditional_writes_and_a_rival_between_two_steps(autojump_clock: MockClock) -> None:
+    """Who saved between our reading and our look is seen: nothing is written over it, and the lease is taken anew."""
+
+    class Rival(Unconditional):
+        async def stat(self, key: str) -> ObjectInfo | None:
+            if key == SEPTEMBER and key not in self.objects:
+                self.set_bytes(key, b'{"month": "2026-09", "taken": 70, "worker": "rival"}')
+            return await super().stat(key)
+
+    world = World(storage=Rival())
+    await world.worker().take()
+    assert world.taken() == 70 + FIRST_LEASE
+
+
 async def test_lost_answer_is_read_back(autojump_clock: MockClock) -> None:
     """A save that took effect before its answer was lost is not made twice."""
     world = World()

@@ -127,6 +127,21 @@ async def test_metrics_of_a_snapshot() -> None:
     assert stuck["mirrorwitness_mirror_ready_status"] == 0
 
 
+def test_alarms_are_counted_by_kind_and_told_once() -> None:
+    """Those of the run's own work are counted too, and are nobody's news on a status page."""
+    summary = RunSummary()
+    for text, kind in (("a", "feed"), ("b", "feed"), ("c", "package")):
+        summary.alarm(text, kind=kind)
+    summary.alarm("a lockfile's entry")
+    found = values(list(sample_run(summary)))
+    assert (found["mirrorwitness_sync_alarms_total,feed"], found["mirrorwitness_sync_alarms_total,run"]) == (2, 1)
+    assert summary.take_alarms() == [("feed", "a"), ("feed", "b"), ("package", "c")]
+    assert summary.take_alarms() == []
+    total = RunSummary()
+    total.merge(summary)
+    assert total.alarm_kinds == summary.alarm_kinds
+
+
 def test_metrics_of_a_run_have_every_word_from_the_beginning() -> None:
     """One series for each outcome and each reason, also where nothing happened yet."""
     found = values(list(sample_run(RunSummary())))

@@ -172,3 +172,27 @@ async def test_an_address_that_is_taken(tmp_path: Path) -> None:
             await run_follow(wishes, SilentProgress(), shard=WHOLE, is_once=False, listen=("127.0.0.1", port))
     for listener in listeners:
         await listener.aclose()
+
+
+async def test_alarms_of_packages_are_in_the_cursor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What upstream withdrew while nobody looked is on the status page, with its kind."""
+    monkeypatch.setattr(follower, "SAVE_EVERY", 0.0)
+    sim = RegistrySimulator()
+    sim.publish("left", "1.0.0")
+    sim.publish("left", "1.1.0")
+
+    def kinds() -> list[str]:
+        body = (tmp_path / "state" / "cursor" / "1-of-1.json").read_bytes()
+        return [alarm["kind"] for alarm in json.loads(body).get("alarms", ())]
+
+    async def watch(watched: Watched) -> None:
+        await watched.wait(sync_sweeps_total=1)
+        sim.unpublish("left", "1.0.0")
+        with trio.fail_after(20):
+            while True:
+                if kinds():
+                    break
+                await trio.sleep(0.05)
+
+    await follow(tmp_path, watch, sim, **{"feed.idle_least": 0.05, "feed.idle_most": 0.1})
+    assert kinds() == ["package"]

@@ -85,7 +85,7 @@ async def test_what_a_person_wants_to_know() -> None:
     for part in (
         "npm mirror working as of 2026-09-17 14:05:09 UTC",
         "18 s behind its registry",
-        "48,210 packages 731,455 versions 412.9 GB of tarballs 3 unfinished packages 2026-09-16 last complete run",
+        "48,210 packages 731,455 versions 412.9 GB of tarballs 3 unfinished packages 1 owed revisions",
         "Shard 1/2 lag over the last 24 hours",
         "position 140233411 owed revisions 1 unfinished 2 all names compared 3.2 d ago cursor saved 4 s ago",
         "now (periodic): 12,400 so far, 3 behind",
