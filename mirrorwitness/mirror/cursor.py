@@ -179,22 +179,33 @@ class CursorStore:
         self._serial += 1
         record = msgspec.structs.replace(record, worker=self._worker, serial=self._serial, saved=saved)
         body = msgspec.json.encode(record)
+        await self._check_ours()
+        info: ObjectInfo | None = None
+        lost: PreconditionFailedError | None = None
+        unknown: StorageUnavailableError | None = None
         try:
-            await self._check_ours()
             info = await self._put(body)
-        except CursorLostError:
-            raise
         except PreconditionFailedError as error:
-            raise await self._lost() from error
+            lost = error
+        except StorageUnavailableError as error:
+            unknown = error
         except UnsupportedConditionError:
+            pass
+        if lost is not None:
+            raise await self._lost() from lost
+        if unknown is not None:
+            info = await self._find_ours(unknown)
+        if info is None:
             info = await self._storage.put(self._key, body, content_type="application/json")
-        except StorageUnavailableError:
-            found = await self._look()
-            if found is None or (found[0].worker, found[0].serial) != (self._worker, self._serial):
-                raise
-            info = found[1]
         self._etag = info.etag
         self._record = record
+
+    async def _find_ours(self, unknown: StorageUnavailableError) -> ObjectInfo:
+        """Read back after a save whose outcome is unknown; raise its error where it did not take effect."""
+        found = await self._look()
+        if found is None or (found[0].worker, found[0].serial) != (self._worker, self._serial):
+            raise unknown
+        return found[1]
 
     async def _put(self, body: bytes) -> ObjectInfo:
         if self._etag is None:

@@ -122,7 +122,7 @@ def _fork(work: Callable[[Shard], RunSummary], shard: Shard) -> _Child:
         with os.fdopen(writer, "wb") as file:
             file.write(pickle.dumps(_run(work, shard)))
         status = 0
-    except BaseException:  # noqa: BLE001 - nothing may return into the parent's code
+    except BaseException:  # noqa: ASYNC103, BLE001 - nothing may return into the parent's code; no event loop here
         traceback.print_exc()
     finally:
         os._exit(status)
