@@ -7,6 +7,7 @@ Profiles: ``dev`` (default), ``ci`` (the environment's CI is set), ``nightly`` (
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,16 @@ def _hermetic(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
     """Refuse connections to the outside."""
     if "real" not in request.keywords:
         monkeypatch.setattr(socket.socket, "connect", _guarded)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Take back what a command that ran in this process said about logs: other tests measure memory."""
+    logger = logging.getLogger("mirrorwitness")
+    handlers, level = list(logger.handlers), logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
 
 
 @pytest.fixture

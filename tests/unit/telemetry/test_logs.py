@@ -6,23 +6,12 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from mirrorwitness.telemetry import configure_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import pytest
 
 HOSTILE = 'x\n{"event": "forged"}\r\x1b[2J\u202egnp.exe\u2028 "quoted"'
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[logging.Logger]:
-    logger = logging.getLogger("mirrorwitness")
-    handlers, level = list(logger.handlers), logger.level
-    yield logger
-    logger.handlers[:] = handlers
-    logger.setLevel(level)
 
 
 def lines(captured: str) -> list[dict[str, Any]]:
