@@ -262,8 +262,10 @@ async def write_state(count: int) -> float:
     storage.put_bytes = 0
     follower, _ = await following.make()
     attempts: Any = RecordsOnly(storage)
-    workload = Workload(attempts=attempts, receipts=Receipts(), workers=4)
-    follower._attempts, follower._workload = attempts, workload  # noqa: SLF001 - the rest of it is what is measured
+    receipts = Receipts()
+    workload = Workload(attempts=attempts, receipts=receipts, workers=4)
+    # The rest of it is what is measured.
+    follower._attempts, follower._workload, follower._receipts = attempts, workload, receipts  # noqa: SLF001
     async with trio.open_nursery() as nursery:
         await nursery.start(workload.run)
         await follower.run(is_once=True)
