@@ -307,7 +307,7 @@ class Tarballs:
         await self._keep_evidence(job, "stored-bytes", job.item.url, mismatch)
         raise EquivocationError(
             f"{job.what}: other bytes are stored under {job.key} already: {mismatch};"
-            " the evidence has both digests; where the stored object is the wrong one, remove it: the next run fetches it"
+            " the evidence has both digests; if the stored object is the wrong one, remove it: the next run fetches it"
         ) from mismatch
 
     async def _keep_evidence(self, job: _Job, kind: str, url: str, error: IntegrityMismatchError) -> str:
