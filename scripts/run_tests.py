@@ -29,6 +29,11 @@ PURE = (
     "mirrorwitness/mirror/reconcile.py",
     "mirrorwitness/mirror/budget.py",
     "mirrorwitness/mirror/health.py",
+    "mirrorwitness/mirror/owed.py",
+    "mirrorwitness/mirror/receipts.py",
+    "mirrorwitness/mirror/shards.py",
+    "mirrorwitness/mirror/watermark.py",
+    "mirrorwitness/mirror/window.py",
     "mirrorwitness/server/chart.py",
     "mirrorwitness/server/page.py",
 )
