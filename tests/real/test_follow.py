@@ -10,6 +10,7 @@ import json
 import random
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -25,7 +26,6 @@ from tests.real.test_verdaccio import verdaccio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from subprocess import Popen
 
     from tests.real.pouchdb import PouchUpstream
@@ -71,6 +71,8 @@ def test_p8_a_follower_of_a_real_database_is_killed_anywhere(
                 check_invariants(Directory(tmp_path / "mirror").read(), published=published)
                 follower = place.start("sync", "--follow")
         wait_until(lambda: _is_equal(place, history, running), what="never equal", process=follower)
+        # The one that was killed may have done all the work: then this one is still starting.
+        wait_until(lambda: _listens_to_signals(follower), what="never ready", process=follower)
         code, _, err = end(follower)
     finally:
         follower.kill()
@@ -91,6 +93,13 @@ def _operate(history: FeedHistory, upstream: PouchUpstream, published: set[bytes
     apply(operation, upstream)
     package = history.packages[operation.name]
     published.update(upstream.tarball(operation.name, version) for version in package.versions[-1:])
+
+
+def _listens_to_signals(process: Popen[str]) -> bool:
+    """Say whether a process catches SIGTERM by now: before, it just dies of it."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    (caught,) = (line.split()[1] for line in lines if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def _is_equal(place: Workplace, history: FeedHistory, upstream: PouchUpstream) -> bool:
