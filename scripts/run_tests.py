@@ -32,6 +32,7 @@ PURE = (
     "mirrorwitness/mirror/owed.py",
     "mirrorwitness/mirror/receipts.py",
     "mirrorwitness/mirror/shards.py",
+    "mirrorwitness/mirror/times.py",
     "mirrorwitness/mirror/watermark.py",
     "mirrorwitness/mirror/window.py",
     "mirrorwitness/server/chart.py",

@@ -18,7 +18,7 @@ What this does not do: choose packages, bound concurrency, or move cursors.
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -38,10 +38,12 @@ from mirrorwitness.mirror.coverage import Coverage, CoverageStore, measure
 from mirrorwitness.mirror.owed import Announced, OwedTerms, delay_after, join
 from mirrorwitness.mirror.package import PackageResult, Status
 from mirrorwitness.mirror.receipts import is_covered, is_shown
+from mirrorwitness.mirror.times import format_time, parse_time
 from mirrorwitness.npm.names import PackageName
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
     from mirrorwitness.mirror.catalogue import Catalogue
     from mirrorwitness.mirror.outcome import RunSummary
@@ -54,8 +56,6 @@ __all__ = ["Attempts"]
 SILENT_PACKAGES: Final = 3
 """Packages in a row whose notes get no answer before the storage is taken for gone. Each took some 20 s of tries: at 32
 at once the run ends after these 20 s, and one package with keys that a service cannot take (500) does not end it."""
-
-STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 _OWED: Final = "owed"
 
@@ -135,7 +135,7 @@ class Attempts:
         """
         change, self.change = self.change, Coverage()
         try:
-            await CoverageStore(self._storage).add(change, now=self._now().strftime(STAMP))
+            await CoverageStore(self._storage).add(change, now=format_time(self._now()))
         except BaseException:
             self.change = self.change.plus(change)
             raise
@@ -299,17 +299,14 @@ class Attempts:
         return msgspec.structs.replace(
             note,
             attempts=attempts,
-            first=before.first if before is not None and is_same and before.first else now.strftime(STAMP),
-            last=now.strftime(STAMP),
-            next_try=(now + timedelta(seconds=wait)).strftime(STAMP),
+            first=before.first if before is not None and is_same and before.first else format_time(now),
+            last=format_time(now),
+            next_try=format_time(now + timedelta(seconds=wait)),
         )
 
     def _age(self, note: Unfinished) -> float:
-        try:
-            first = datetime.strptime(note.first, STAMP).replace(tzinfo=UTC)
-        except ValueError:
-            return 0.0
-        return (self._now() - first).total_seconds()
+        first = parse_time(note.first)
+        return 0.0 if first is None else (self._now() - first).total_seconds()
 
 
 _GOOD: Final = frozenset({Status.UNCHANGED, Status.UPDATED})

@@ -22,9 +22,9 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["BudgetRecord", "BudgetState", "describe_exhaustion", "month_of", "renewal_of", "size_lease"]
+from mirrorwitness.mirror.times import SECONDS
 
-SECONDS: Final = 1.0
+__all__ = ["BudgetRecord", "BudgetState", "describe_exhaustion", "month_of", "renewal_of", "size_lease"]
 
 LEASE_SECONDS: Final = 60 * SECONDS
 """How long a lease should last: a busy worker writes to the storage once a minute, and its death costs a minute."""

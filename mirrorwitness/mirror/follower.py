@@ -42,6 +42,7 @@ from mirrorwitness.errors import (
 from mirrorwitness.mirror.announced import choose_rows
 from mirrorwitness.mirror.cursor import ALARMS_KEPT, Alarm, CursorRecord, SweepRecord
 from mirrorwitness.mirror.owed import LONGEST_WAIT, Announced
+from mirrorwitness.mirror.times import DAYS, HOURS, MINUTES, SECONDS, format_time
 from mirrorwitness.mirror.watermark import Page, Watermark
 from mirrorwitness.mirror.window import note_checkpoint, start_of_window
 from mirrorwitness.npm.changes import Seq, seq_number
@@ -61,11 +62,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FollowOptions", "Follower"]
 
-SECONDS: Final = 1.0
-MINUTES: Final = 60 * SECONDS
-HOURS: Final = 60 * MINUTES
-DAYS: Final = 24 * HOURS
-
 HISTORY_KEPT: Final = 144
 """Points of the lag's history: one day at one point every ten minutes."""
 
@@ -80,8 +76,6 @@ HEARTBEAT: Final = 5 * MINUTES
 
 SAVE_EVERY: Final = 5 * SECONDS
 """A busy follower saves its cursor at most this often; what a crash costs is work that is found done."""
-
-_STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,7 +398,7 @@ class Follower:
     async def _retry(self, *, is_all: bool) -> None:
         """Try again what is noted and due; what earlier workers noted too, where this is the only chance."""
         now = self._now()
-        soon, never = now.strftime(_STAMP), (now + timedelta(seconds=self._longest_wait)).strftime(_STAMP)
+        soon, never = format_time(now), format_time(now + timedelta(seconds=self._longest_wait))
         aside = Page(self._read)
         for name, note in list(self._attempts.notes.items()):
             if self._is_ending:
@@ -494,7 +488,7 @@ class Follower:
             return
         try:
             await self._attempts.save_change()
-            await self._store.save(record, saved=self._now().strftime(_STAMP))
+            await self._store.save(record, saved=format_time(self._now()))
         except StorageUnavailableError as error:
             if is_last:
                 raise
@@ -515,7 +509,7 @@ class Follower:
         alarms = list(self.cursor.alarms)
         for kind, text in self._attempts.summary.take_alarms():
             if not alarms or (alarms[-1].kind, alarms[-1].text) != (kind, text):
-                alarms.append(Alarm(self._now().strftime(_STAMP), kind, text))
+                alarms.append(Alarm(format_time(self._now()), kind, text))
         return tuple(alarms[-ALARMS_KEPT:])
 
     def _time(self) -> float:

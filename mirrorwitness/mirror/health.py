@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from mirrorwitness.mirror.times import format_time, parse_time
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -46,7 +48,6 @@ ALARMS_SHOWN: Final = 10
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
-_STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,7 @@ def lag_of(record: CursorRecord, now: datetime) -> float | None:
 
 def saved_at(record: CursorRecord) -> datetime | None:
     """Return when a cursor was saved; None where it does not say so in our way."""
-    try:
-        return datetime.strptime(record.saved, _STAMP).replace(tzinfo=UTC)
-    except ValueError:
-        return None
+    return parse_time(record.saved)
 
 
 def last_alarms(cursors: Iterable[ShardCursor]) -> tuple[tuple[str, str, str, str], ...]:
@@ -110,7 +108,7 @@ def last_alarms(cursors: Iterable[ShardCursor]) -> tuple[tuple[str, str, str, st
 
 def stamp_of(seconds: float) -> str:
     """Return a time in seconds since 1970 as ISO 8601, UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime(_STAMP)
+    return format_time(datetime.fromtimestamp(seconds, UTC))
 
 
 def find_troubles(cursors: Iterable[ShardCursor], *, now: datetime, terms: HealthTerms) -> tuple[str, ...]:

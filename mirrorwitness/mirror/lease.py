@@ -49,6 +49,7 @@ from mirrorwitness.mirror.budget import (
     renewal_of,
     size_lease,
 )
+from mirrorwitness.mirror.times import SECONDS, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +58,6 @@ if TYPE_CHECKING:
     from mirrorwitness.storage import Storage
 
 __all__ = ["Lease", "LeaseStatistics", "read_budget"]
-
-SECONDS: Final = 1.0
 
 BUDGET_LIMIT: Final = 64 * 1024
 """Bytes of the largest record read; ours have some 150."""
@@ -74,8 +73,6 @@ ASK_AGAIN: Final = 30 * SECONDS
 
 OVERDRAFT: Final = 100
 """Requests lent while the storage does not answer."""
-
-_STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +216,7 @@ class Lease:
                 taken=max(0, record.taken + choose(record) + self._debt),
                 worker=self._worker,
                 serial=self._serial,
-                saved=self._now().strftime(_STAMP),
+                saved=format_time(self._now()),
             )
             try:
                 await self._swap(charged, etag)

@@ -16,14 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from mirrorwitness.mirror.times import DAYS, HOURS, SECONDS
 from mirrorwitness.npm.packument import rev_number
 
 __all__ = ["LONGEST_WAIT", "Announced", "OwedTerms", "delay_after", "join"]
-
-SECONDS: Final = 1.0
-MINUTES: Final = 60 * SECONDS
-HOURS: Final = 60 * MINUTES
-DAYS: Final = 24 * HOURS
 
 FIRST_LOOK: Final = 10 * SECONDS
 """Delay before the first look for a revision that is not shown yet; mostly enough (research/B 1.4.4)."""

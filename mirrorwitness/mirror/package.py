@@ -41,6 +41,7 @@ from mirrorwitness.mirror.offloop import parse_off_loop, run_off_loop
 from mirrorwitness.mirror.reentry import find_rotten
 from mirrorwitness.mirror.select import choose
 from mirrorwitness.mirror.stale import check_not_stale
+from mirrorwitness.mirror.times import format_time
 from mirrorwitness.mirror.withdraw import Withdrawals
 from mirrorwitness.mirror.withdrawal import Place, WithdrawnPolicy
 from mirrorwitness.npm.abbreviated import render_abbreviated
@@ -209,7 +210,7 @@ class PackageSync:
             catalogue=catalogue,
             tarballs=tarballs,
             policy=terms.withdrawn,
-            stamp=lambda: _stamp(now()),
+            stamp=lambda: format_time(now()),
         )
 
     def fingerprint(self, name: PackageName) -> str:
@@ -315,7 +316,7 @@ class PackageSync:
             _describe(before, decision, shown, known),
             rev=work.packument.rev or before.rev,
             packument_sha256=written,
-            checked=_stamp(self._now()),
+            checked=format_time(self._now()),
         )
         if judgement.places:
             # A run that dies between bytes and record must not leave a record that counts on them (P2).
@@ -419,10 +420,6 @@ def _merge(
         for version, item in before.items()
     }
     return {**known, **sound}
-
-
-def _stamp(now: datetime) -> str:
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _describe(

@@ -29,6 +29,7 @@ import trio
 
 from mirrorwitness.errors import ObjectMissingError, UpstreamNotFoundError
 from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.times import DAYS, MINUTES, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Dropped", "Role", "Source", "Sources", "read_dropped", "restore_source"]
 
-SECONDS: Final = 1.0
-MINUTES: Final = 60 * SECONDS
-DAYS: Final = 24 * 60 * MINUTES
-
 FAILED_MOST: Final = 3
 """Failures in a row: each took its own retries and time-outs, which every further tarball would wait for as well."""
 
@@ -54,8 +51,6 @@ PAUSE: Final = 5 * MINUTES
 
 NOTE_LIMIT: Final = 64 * 1024
 """Bytes of a note about a dropped source."""
-
-_STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Role(StrEnum):
@@ -216,10 +211,8 @@ class Sources:
         if source is self.authority or source.dropped is not None:
             return
         now = self._now()
-        until = (now + timedelta(seconds=self._dropped_for)).strftime(_STAMP) if self._dropped_for else ""
-        note = Dropped(
-            url=source.registry.base, since=now.strftime(_STAMP), until=until, reason=reason, evidence=evidence
-        )
+        until = format_time(now + timedelta(seconds=self._dropped_for)) if self._dropped_for else ""
+        note = Dropped(url=source.registry.base, since=format_time(now), until=until, reason=reason, evidence=evidence)
         source.dropped = note
         self._notices.append(_tell(note))
         await self._storage.put(_key(note.url), msgspec.json.encode(note), content_type="application/json")
@@ -247,7 +240,7 @@ def _key(base: str) -> str:
 
 
 def _is_over(note: Dropped, now: datetime) -> bool:
-    return bool(note.until) and note.until <= now.strftime(_STAMP)
+    return bool(note.until) and note.until <= format_time(now)
 
 
 def _tell(note: Dropped) -> str:

@@ -32,6 +32,7 @@ from mirrorwitness.mirror.parts import PART_DIGITS
 from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.mirror.subtree import EMPTY, Subtree, join, make_subtree, split
 from mirrorwitness.mirror.summary import DIGITS, FORMAT, LEAF_MAX, NAME_DIGITS, Leaf
+from mirrorwitness.mirror.times import format_time
 from mirrorwitness.npm.names import PackageName
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Summarizer:
         return head
 
     def _make_head(self, tree: Subtree, packages: int) -> Head:
-        stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        stamp = format_time(self._now())
         return Head(format=FORMAT, root=tree.ref.digest, versions=tree.ref.versions, packages=packages, updated=stamp)
 
     async def _note_all(self, notes: Notes) -> None:

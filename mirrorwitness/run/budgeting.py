@@ -13,6 +13,7 @@ import trio
 from mirrorwitness.errors import StorageError
 from mirrorwitness.fetch import make_policy, origin_of
 from mirrorwitness.mirror.lease import Lease
+from mirrorwitness.mirror.times import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from mirrorwitness.storage import Storage
 
 __all__ = ["find_free_origins", "open_lease", "worker_name"]
-
-SECONDS: Final = 1.0
 
 GIVE_BACK_SECONDS: Final = 5 * SECONDS
 """How long the end of a run waits for the storage to take the rest of a lease; after that it counts as used."""

@@ -22,6 +22,7 @@ from mirrorwitness.mirror.package import Status
 from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.snapshot import read_snapshot
+from mirrorwitness.mirror.times import format_time
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.run.describe import find_signer, take_in
 from mirrorwitness.run.mirroring import make_packages
@@ -123,7 +124,7 @@ async def run_audit(wishes: Wishes, progress: Progress, *, sample: int | None, i
         progress.started(len(names))
         audit = await _audit(wishes, storage, names, progress)
         if sample is None:
-            await counters.replace(audit.coverage, since=counted_before, now=_stamp())
+            await counters.replace(audit.coverage, since=counted_before, now=format_time(now()))
         summary = AuditSummary(audit.counts, audit.findings, is_repair=is_repair)
         if is_repair and audit.findings:
             async with open_upstream(wishes, storage=storage) as upstream:
@@ -188,7 +189,7 @@ async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary:
                 continue
             result = await packages.run(name, is_forced=True, replace_bytes=frozenset(versions))
             change = measure(result.record).plus(measure(result.before), times=-1)
-            await CoverageStore(storage).add(change, now=_stamp())
+            await CoverageStore(storage).add(change, now=format_time(now()))
             if result.record is not None:
                 records.append(result.record)
             again = await _audit(wishes, storage, [name], SilentProgress())
@@ -242,7 +243,3 @@ async def serve_mirror(wishes: Wishes, *, listen: str | None, ready: Callable[[s
                 ready(f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}")
 
         await run_until_signal(work, stop=shutdown.set)
-
-
-def _stamp() -> str:
-    return now().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -28,6 +28,7 @@ from mirrorwitness.mirror.shards import WHOLE
 from mirrorwitness.mirror.sources import Role, Sources
 from mirrorwitness.mirror.sync import SyncRun
 from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
+from mirrorwitness.mirror.times import format_time
 from mirrorwitness.run.describe import make_summarizer, publish_about, read_lag, read_mirror_key
 from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
 from mirrorwitness.run.signals import run_until_signal
@@ -46,9 +47,7 @@ if TYPE_CHECKING:
     from mirrorwitness.storage import Storage
     from mirrorwitness.tlog.note import SignerKey
 
-__all__ = ["STAMP", "Mirroring", "keep_described", "make_packages", "open_mirroring", "record_run", "run_sync"]
-
-STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
+__all__ = ["Mirroring", "keep_described", "make_packages", "open_mirroring", "record_run", "run_sync"]
 
 DESCRIBE_EVERY: Final = 600.0
 """Seconds between two publications while a feed is followed: well within the hours that a follower reads again after a
@@ -207,9 +206,9 @@ async def keep_described(mirroring: Mirroring) -> None:
 def _make_record(mirroring: Mirroring) -> RunRecord:
     summary, before = mirroring.summary, mirroring.before
     code = summary.exit_code()
-    finished = now().strftime(STAMP)
+    finished = format_time(now())
     return RunRecord(
-        started=mirroring.started.strftime(STAMP),
+        started=format_time(mirroring.started),
         finished=finished,
         exit_code=int(code),
         last_complete=finished if code is ExitCode.COMPLETE else None if before is None else before.last_complete,

@@ -16,9 +16,10 @@ from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.package import PackageResult, Status
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.sources import restore_source
+from mirrorwitness.mirror.times import format_time
 from mirrorwitness.npm.names import PackageName
 from mirrorwitness.run.describe import find_signer, take_in
-from mirrorwitness.run.mirroring import STAMP, make_packages
+from mirrorwitness.run.mirroring import make_packages
 from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
 from mirrorwitness.run.why import parse_subject
 
@@ -96,7 +97,7 @@ async def _lift(catalogue: Catalogue, record: PackageRecord, versions: Sequence[
     name = PackageName(record.name)
     for version in versions:
         stone = record.versions[version].withdrawn
-        await catalogue.add_release(name, version, stone, seen=now().strftime(STAMP), reason=reason)
+        await catalogue.add_release(name, version, stone, seen=format_time(now()), reason=reason)
 
 
 async def _apply(

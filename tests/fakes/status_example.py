@@ -18,6 +18,7 @@ from mirrorwitness.mirror.catalogue import RunRecord, Unfinished
 from mirrorwitness.mirror.coverage import Coverage
 from mirrorwitness.mirror.cursor import Alarm, CursorRecord, SweepRecord
 from mirrorwitness.mirror.shards import Shard
+from mirrorwitness.mirror.times import format_time
 from mirrorwitness.npm.names import PackageName
 from mirrorwitness.npm.signatures import KeyRing, format_keys, parse_keys
 
@@ -29,7 +30,6 @@ __all__ = ["ATTACK", "fill", "make_cursor"]
 ATTACK: Final = '</td></table><script>alert(1)</script><img src=x onerror=alert(2)>" style="x" \u202egnirts\x1b[31m'
 """A reason that an upstream could send: HTML, an attribute, text that is turned round, a terminal's escape."""
 
-_STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
 _KEYS: Final = (
     b'{"keys":[{"keyid":"SHA256:jl3bwswu80PjjokCgh0o2w5c2U4LhQAE57gj9cz1kzA","expires":"2025-01-29T00:00:00.000Z",'
     b'"keytype":"ecdsa-sha2-nistp256","scheme":"ecdsa-sha2-nistp256","key":"MFkw"},'
@@ -145,7 +145,7 @@ def _keys(*, is_hostile: bool) -> KeyRing:
 
 
 def _at(now: datetime, *, hours: float = 0) -> str:
-    return (now.astimezone(UTC) - timedelta(hours=hours)).strftime(_STAMP)
+    return format_time(now.astimezone(UTC) - timedelta(hours=hours))
 
 
 async def _put(storage: Storage, key: str, record: msgspec.Struct) -> None:

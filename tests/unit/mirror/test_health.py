@@ -22,6 +22,7 @@ from mirrorwitness.mirror.health import (
     stamp_of,
 )
 from mirrorwitness.mirror.shards import Shard, parse_shard
+from mirrorwitness.mirror.times import format_time
 
 NOW = datetime(2026, 9, 17, 12, 0, 0, tzinfo=UTC)
 TERMS = HealthTerms(saved_within=3600, lag_most=600)
@@ -37,7 +38,7 @@ def cursor(
             selection="s",
             position="1",
             caught_up=0.0 if lag is None else NOW.timestamp() - lag,
-            saved=(NOW - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            saved=format_time(NOW - timedelta(seconds=age)),
             sweep=sweep,
         ),
     )
