@@ -35,6 +35,7 @@ Rules:
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import cast
 
 __all__ = [
     "BudgetExhaustedError",
@@ -62,6 +63,7 @@ __all__ = [
     "UpstreamStaleError",
     "UpstreamUnreachableError",
     "exit_code",
+    "leaves_of",
 ]
 
 
@@ -196,3 +198,11 @@ _EXIT_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
 def exit_code(error: BaseException) -> ExitCode | None:
     """Return the exit code for an error that ended a whole command, or None where the error is a bug."""
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), None)
+
+
+def leaves_of(error: BaseException) -> list[BaseException]:
+    """Return the errors of a group, and of the groups in it, in order; of an error that is none, itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return [leaf for inner in group.exceptions for leaf in leaves_of(inner)]

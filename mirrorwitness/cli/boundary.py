@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 import click
 import trio
@@ -25,6 +25,7 @@ from mirrorwitness.errors import (
     SecurityError,
     StorageError,
     exit_code,
+    leaves_of,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def guard(work: Callable[[], _Result], *, schema: str, is_json: bool) -> _Result
     except (MirrorWitnessError, KeyboardInterrupt) as error:
         fail(error, schema, is_json=is_json)
     except BaseExceptionGroup as group:
-        leaves = _leaves(group)
+        leaves = leaves_of(group)
         if not all(isinstance(leaf, _WEIGHT) for leaf in leaves):
             raise  # a bug is among them: keep the whole traceback
         fail(min(leaves, key=_weigh), schema, is_json=is_json)
@@ -91,13 +92,3 @@ def _calm_collector() -> None:
 
 def _weigh(error: BaseException) -> int:
     return [isinstance(error, kind) for kind in _WEIGHT].index(True)
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            leaves.extend(_leaves(cast("BaseExceptionGroup[BaseException]", error)))
-        else:
-            leaves.append(error)
-    return leaves

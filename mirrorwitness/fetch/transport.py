@@ -25,11 +25,12 @@ import re
 import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import httpx
 import trio
 
+from mirrorwitness.errors import leaves_of
 from mirrorwitness.fetch.addresses import is_public_address
 from mirrorwitness.fetch.bodies import BodyStream, UploadStream
 from mirrorwitness.fetch.connection import Connection, CutShortError, open_connection
@@ -249,11 +250,8 @@ class StackTransport(httpx.AsyncBaseTransport):
 
 def _reason(error: Exception) -> str:
     """Say why, once: trio groups the errors of all addresses, and names the address in each."""
-    cause = error.__cause__ or error
-    errors: tuple[BaseException, ...] = (cause,)
-    if isinstance(cause, BaseExceptionGroup):
-        errors = cast("BaseExceptionGroup[BaseException]", cause).exceptions
-    reasons = ((isinstance(each, OSError) and each.strerror) or str(each) for each in errors)
+    leaves = leaves_of(error.__cause__ or error)
+    reasons = ((isinstance(leaf, OSError) and leaf.strerror) or str(leaf) for leaf in leaves)
     return ", ".join(dict.fromkeys(reason.rpartition("): ")[2] for reason in reasons))
 
 

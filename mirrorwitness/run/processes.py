@@ -18,9 +18,9 @@ import sys
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from mirrorwitness.errors import MirrorWitnessError, StorageUnavailableError
+from mirrorwitness.errors import MirrorWitnessError, StorageUnavailableError, leaves_of
 from mirrorwitness.mirror.outcome import RunSummary
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def run_processes(
                     continue
                 errors.append(found)
                 if alive:
-                    (told or _tell)(f"{_text(found)}; {len(alive)} other processes go on")
+                    (told or _tell)(f"{'; '.join(map(str, leaves_of(found)))}; {len(alive)} other processes go on")
     if errors:
         raise ExceptionGroup(f"{len(errors)} of {len(shards)} processes failed", errors)
     return total
@@ -91,12 +91,6 @@ def _wait(child: _Child, alive: dict[int, _Child]) -> RunSummary | Exception:
     del alive[child.pid]
     _, status = os.waitpid(child.pid, 0)
     return _read(bytes(child.body), child.shard, status)
-
-
-def _text(error: BaseException) -> str:
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(str(leaf) for leaf in _leaves(cast("BaseExceptionGroup[BaseException]", error)))
-    return str(error)
 
 
 def _tell(text: str) -> None:
@@ -132,7 +126,7 @@ def _run(work: Callable[[Shard], RunSummary], shard: Shard) -> RunSummary | Exce
     try:
         return work(shard)
     except BaseExceptionGroup as group:
-        leaves = _leaves(group)
+        leaves = leaves_of(group)
         if not all(isinstance(leaf, MirrorWitnessError) for leaf in leaves):
             raise
         return ExceptionGroup(f"shard {shard}", [_named(leaf, shard) for leaf in leaves])
@@ -144,16 +138,6 @@ def _named(error: BaseException, shard: Shard) -> Exception:
     """Return the error with its shard, as the same kind of error: the exit code depends on it."""
     kind = type(error) if isinstance(error, MirrorWitnessError) else MirrorWitnessError
     return kind(f"shard {shard}: {error}")
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            leaves.extend(_leaves(cast("BaseExceptionGroup[BaseException]", error)))
-        else:
-            leaves.append(error)
-    return leaves
 
 
 def _read(body: bytes, shard: Shard, status: int) -> RunSummary | Exception:

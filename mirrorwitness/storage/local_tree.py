@@ -33,14 +33,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from mirrorwitness.errors import ConfigurationError, StorageError, StorageRefusedError, StorageUnavailableError
+from mirrorwitness.errors import ConfigurationError, StorageRefusedError, StorageUnavailableError
 from mirrorwitness.storage.local_names import MARKER_NAME, Names, encode_component, format_marker, parse_marker
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-__all__ = ["Tree", "close_tree", "fsync_directory", "key_lock", "make_storage_error", "open_tree", "storage_errors"]
+__all__ = ["Tree", "close_tree", "fsync_directory", "key_lock", "open_tree", "storage_errors"]
 
 LOCK_STRIPES: Final = 64
 """Lock files for replacing objects: enough that 32 threads seldom meet, few enough to keep them for ever."""
@@ -114,15 +114,10 @@ def storage_errors(what: str) -> Generator[None, None, None]:
     try:
         yield
     except OSError as error:
-        raise make_storage_error(what, error) from error
-
-
-def make_storage_error(what: str, error: OSError) -> StorageError:
-    """Return what a failure of the disk means to the storage's user."""
-    advice = _REFUSED.get(error.errno or 0)
-    if advice:
-        return StorageRefusedError(f"cannot {what}: {advice}")
-    return StorageUnavailableError(f"cannot {what}: {error.strerror or error}")
+        advice = _REFUSED.get(error.errno or 0)
+        if advice:
+            raise StorageRefusedError(f"cannot {what}: {advice}") from error
+        raise StorageUnavailableError(f"cannot {what}: {error.strerror or error}") from error
 
 
 def fsync_directory(path: str) -> None:
