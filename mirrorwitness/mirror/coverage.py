@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError, UnsupportedConditionError
+from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError
 from mirrorwitness.mirror import layout
+from mirrorwitness.storage.swap import swap
 
 if TYPE_CHECKING:
     from mirrorwitness.mirror.catalogue import PackageRecord
@@ -151,15 +152,8 @@ class CoverageStore:
             return None, info.etag
 
     async def _swap(self, total: Coverage, etag: str | None) -> bool:
-        body = msgspec.json.encode(total)
-        key = layout.COVERAGE_KEY
         try:
-            if etag is None:
-                await self._storage.put(key, body, if_absent=True, content_type="application/json")
-            else:
-                await self._storage.put(key, body, if_match=etag, content_type="application/json")
+            await swap(self._storage, layout.COVERAGE_KEY, msgspec.json.encode(total), etag=etag)
         except PreconditionFailedError:
             return False
-        except UnsupportedConditionError:
-            await self._storage.put(key, body, content_type="application/json")
         return True

@@ -29,10 +29,10 @@ from mirrorwitness.errors import (
     PreconditionFailedError,
     StorageError,
     StorageUnavailableError,
-    UnsupportedConditionError,
 )
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.window import Checkpoint  # noqa: TC001 - msgspec reads the annotation
+from mirrorwitness.storage.swap import swap
 
 if TYPE_CHECKING:
     from mirrorwitness.mirror.shards import Shard
@@ -178,39 +178,21 @@ class CursorStore:
         """
         self._serial += 1
         record = msgspec.structs.replace(record, worker=self._worker, serial=self._serial, saved=saved)
-        body = msgspec.json.encode(record)
         await self._check_ours()
-        info: ObjectInfo | None = None
-        lost: PreconditionFailedError | None = None
-        unknown: StorageUnavailableError | None = None
-        try:
-            info = await self._put(body)
-        except PreconditionFailedError as error:
-            lost = error
-        except StorageUnavailableError as error:
-            unknown = error
-        except UnsupportedConditionError:
-            pass
-        if lost is not None:
-            raise await self._lost() from lost
-        if unknown is not None:
-            info = await self._find_ours(unknown)
-        if info is None:
-            info = await self._storage.put(self._key, body, content_type="application/json")
-        self._etag = info.etag
+        self._etag = (await self._swap(msgspec.json.encode(record))).etag
         self._record = record
 
-    async def _find_ours(self, unknown: StorageUnavailableError) -> ObjectInfo:
-        """Read back after a save whose outcome is unknown; raise its error where it did not take effect."""
+    async def _swap(self, body: bytes) -> ObjectInfo:
+        try:
+            return await swap(self._storage, self._key, body, etag=self._etag)
+        except PreconditionFailedError as error:
+            raise await self._lost() from error
+        except StorageUnavailableError as error:
+            unknown = error
         found = await self._look()
         if found is None or (found[0].worker, found[0].serial) != (self._worker, self._serial):
             raise unknown
         return found[1]
-
-    async def _put(self, body: bytes) -> ObjectInfo:
-        if self._etag is None:
-            return await self._storage.put(self._key, body, if_absent=True, content_type="application/json")
-        return await self._storage.put(self._key, body, if_match=self._etag, content_type="application/json")
 
     async def _check_ours(self) -> None:
         """Look whether the cursor is still the one that we replace; some storages ignore what a write demands.

@@ -231,10 +231,7 @@ class Lease:
         key, body = layout.budget_key(record.month), msgspec.json.encode(record)
         unknown: StorageUnavailableError | None = None
         try:
-            if etag is None:
-                await self._storage.put(key, body, if_absent=True, content_type="application/json")
-            else:
-                await self._storage.put(key, body, if_match=etag, content_type="application/json")
+            await self._storage.put(key, body, if_match=etag, if_absent=etag is None, content_type="application/json")
         except UnsupportedConditionError:
             pass
         except StorageUnavailableError as error:

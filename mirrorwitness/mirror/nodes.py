@@ -31,12 +31,12 @@ from mirrorwitness.errors import (
     ObjectMissingError,
     SecurityError,
     StorageError,
-    UnsupportedConditionError,
     UpstreamProtocolError,
 )
 from mirrorwitness.mirror.layout import NODE_PREFIX, REPLACED_PREFIX, SUMMARY_HEAD_KEY, node_key
 from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.mirror.summary import FORMAT, MAX_NODE_BYTES, Inner, Ref, parse_node
+from mirrorwitness.storage.swap import swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -127,12 +127,7 @@ class NodeStore:
             PreconditionFailedError: another run was first.
             StorageError: the storage failed.
         """
-        body = msgspec.json.encode(head)
-        kind = "application/json"
-        try:
-            await self._storage.put(SUMMARY_HEAD_KEY, body, if_match=etag, if_absent=etag is None, content_type=kind)
-        except UnsupportedConditionError:
-            await self._storage.put(SUMMARY_HEAD_KEY, body, content_type=kind)
+        await swap(self._storage, SUMMARY_HEAD_KEY, msgspec.json.encode(head), etag=etag)
 
     async def read_node(self, prefix: str, ref: Ref) -> Node:
         """Return a node, checked.
