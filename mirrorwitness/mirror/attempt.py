@@ -34,7 +34,7 @@ from mirrorwitness.errors import (
 )
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import PackageRecord, Unfinished
-from mirrorwitness.mirror.coverage import Coverage, CoverageStore, measure
+from mirrorwitness.mirror.coverage import Coverage, CoverageStore, change_of
 from mirrorwitness.mirror.owed import Announced, OwedTerms, delay_after, join
 from mirrorwitness.mirror.package import PackageResult, Status
 from mirrorwitness.mirror.receipts import is_covered, is_shown
@@ -156,7 +156,7 @@ class Attempts:
         self.summary.add(result)
         self.unnoted.add(name)
         if result.error is None and result.status is not Status.UNCHANGED:
-            self.change = self.change.plus(measure(result.record)).plus(measure(result.before), times=-1)
+            self.change = self.change.plus(change_of(result.before, result.record))
         if result.record is not None and self._noted is not None:
             await self._noted(result.record)
         self._progress.package_finished(name, problem=result.problem())

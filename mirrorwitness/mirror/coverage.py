@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.catalogue import PackageRecord
     from mirrorwitness.storage import Storage
 
-__all__ = ["Coverage", "CoverageStore", "measure"]
+__all__ = ["Coverage", "CoverageStore", "change_of", "measure"]
 
 LIMIT: Final = 64 * 1024
 TRIES: Final = 20
@@ -54,7 +54,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     changed: str = ""
 
     def plus(self, other: Coverage, *, times: int = 1) -> Coverage:
-        """Return the sum, or with ``times=-1`` the difference; no count falls below zero where it was not before."""
+        """Return the sum, or with ``times=-1`` the difference."""
         names = self.signatures.keys() | other.signatures.keys()
         signatures = {
             name: count
@@ -89,6 +89,11 @@ def measure(record: PackageRecord | None) -> Coverage:
         weak=sum(item.weak for item in served),
         signatures=signatures,
     )
+
+
+def change_of(before: PackageRecord | None, after: PackageRecord | None) -> Coverage:
+    """Return what became more, or less, served of one package."""
+    return measure(after).plus(measure(before), times=-1)
 
 
 class CoverageStore:

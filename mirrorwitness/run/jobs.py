@@ -17,7 +17,7 @@ from mirrorwitness.errors import ExitCode, MirrorWitnessError
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.audit import Audit, Finding, FindingKind
 from mirrorwitness.mirror.catalogue import Catalogue
-from mirrorwitness.mirror.coverage import CoverageStore, measure
+from mirrorwitness.mirror.coverage import CoverageStore, change_of
 from mirrorwitness.mirror.package import Status
 from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
@@ -25,7 +25,7 @@ from mirrorwitness.mirror.snapshot import read_snapshot
 from mirrorwitness.mirror.times import format_time
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.run.describe import find_signer, take_in
-from mirrorwitness.run.mirroring import make_packages
+from mirrorwitness.run.mirroring import prepare_packages
 from mirrorwitness.run.observing import health_terms
 from mirrorwitness.run.serve import parse_listen
 from mirrorwitness.run.serve import serve as serve_app
@@ -171,9 +171,7 @@ async def _audit(wishes: Wishes, storage: Storage, names: Sequence[PackageName],
 
 async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary: AuditSummary) -> None:
     selection = wishes.selection()
-    keys, _ = await refresh_keys(storage, upstream, wishes.config.signatures)
-    terms = wishes.terms(selection, keys)
-    packages = make_packages(wishes, storage, upstream, terms, SilentProgress())
+    packages = await prepare_packages(wishes, storage, upstream)
     signer = await find_signer(wishes.config, storage)
     records: list[PackageRecord] = []
     wrong: dict[PackageName, set[Version]] = {}
@@ -188,8 +186,7 @@ async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary:
                 summary.unrepaired[name] = left_out[0]
                 continue
             result = await packages.run(name, is_forced=True, replace_bytes=frozenset(versions))
-            change = measure(result.record).plus(measure(result.before), times=-1)
-            await CoverageStore(storage).add(change, now=format_time(now()))
+            await CoverageStore(storage).add(change_of(result.before, result.record), now=format_time(now()))
             if result.record is not None:
                 records.append(result.record)
             again = await _audit(wishes, storage, [name], SilentProgress())

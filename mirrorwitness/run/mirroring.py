@@ -24,6 +24,7 @@ from mirrorwitness.mirror.nodes import NodeStore
 from mirrorwitness.mirror.outcome import RunSummary
 from mirrorwitness.mirror.owed import OwedTerms
 from mirrorwitness.mirror.package import PackageSync
+from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.shards import WHOLE
 from mirrorwitness.mirror.sources import Role, Sources
 from mirrorwitness.mirror.sync import SyncRun
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from mirrorwitness.storage import Storage
     from mirrorwitness.tlog.note import SignerKey
 
-__all__ = ["Mirroring", "keep_described", "make_packages", "open_mirroring", "record_run", "run_sync"]
+__all__ = ["Mirroring", "keep_described", "open_mirroring", "prepare_packages", "record_run", "run_sync"]
 
 DESCRIBE_EVERY: Final = 600.0
 """Seconds between two publications while a feed is followed: well within the hours that a follower reads again after a
@@ -115,7 +116,7 @@ async def open_mirroring(
         keys, alarms = await refresh_keys(storage, upstream, wishes.config.signatures)
         alarms += await _sweep_probes(storage)
         terms = wishes.terms(selection, keys)
-        packages = make_packages(wishes, storage, upstream, terms, progress)
+        packages = _make_packages(wishes, storage, upstream, terms, progress)
         feed = wishes.config.feed
         with SummaryKeeper(summarizer=make_summarizer(storage), directory=wishes.config.spool_directory) as keeper:
             attempts = Attempts(
@@ -251,10 +252,22 @@ async def _publish(mirroring: Mirroring, record: RunRecord) -> None:
     await publish_about(storage, about, key)
 
 
-def make_packages(
+async def prepare_packages(wishes: Wishes, storage: Storage, upstream: Upstream) -> PackageSync:
+    """Put together what brings single packages up to date, for a command that is no run.
+
+    Raises:
+        SelectionError: nothing is selected.
+        SignatureError: the registry shows other bytes under a known keyid.
+        StorageError: the signing keys cannot be read or written.
+    """
+    selection = wishes.selection()
+    keys, _ = await refresh_keys(storage, upstream, wishes.config.signatures)
+    return _make_packages(wishes, storage, upstream, wishes.terms(selection, keys), SilentProgress())
+
+
+def _make_packages(
     wishes: Wishes, storage: Storage, upstream: Upstream, terms: PackageTerms, progress: Progress
 ) -> PackageSync:
-    """Put together what brings single packages up to date."""
     limits = wishes.config.limits
     catalogue = Catalogue(storage)
     tarballs = Tarballs(

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from mirrorwitness.errors import ConfigurationError, ExitCode, MirrorWitnessError, UpstreamNotFoundError, exit_code
 from mirrorwitness.mirror.catalogue import Catalogue
+from mirrorwitness.mirror.coverage import CoverageStore, change_of
 from mirrorwitness.mirror.package import PackageResult, Status
-from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.sources import restore_source
 from mirrorwitness.mirror.times import format_time
 from mirrorwitness.npm.names import PackageName
 from mirrorwitness.run.describe import find_signer, take_in
-from mirrorwitness.run.mirroring import make_packages
-from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
+from mirrorwitness.run.mirroring import prepare_packages
+from mirrorwitness.run.session import now, open_mirror, open_upstream
 from mirrorwitness.run.why import parse_subject
 
 if TYPE_CHECKING:
@@ -73,9 +73,7 @@ async def run_release(wishes: Wishes, subjects: Sequence[str], *, reason: str) -
         for record, versions in chosen:
             await _lift(catalogue, record, versions, reason)
         async with open_upstream(wishes, storage=storage) as upstream:
-            selection = wishes.selection()
-            keys, _ = await refresh_keys(storage, upstream, wishes.config.signatures)
-            packages = make_packages(wishes, storage, upstream, wishes.terms(selection, keys), SilentProgress())
+            packages = await prepare_packages(wishes, storage, upstream)
             brought = [await _apply(packages, storage, record, versions, summary) for record, versions in chosen]
         await take_in(storage, brought, key=signer, directory=wishes.config.spool_directory)
     return summary
@@ -110,6 +108,7 @@ async def _apply(
     name = PackageName(record.name)
     try:
         result = await _bring(packages, name, record)
+        await CoverageStore(storage).add(change_of(result.before, result.record), now=format_time(now()))
     except MirrorWitnessError as error:
         summary.problems[name] = f"released, and to be brought up to date by the next run: {error}"
         summary.code = max(summary.code, exit_code(error) or ExitCode.PARTIAL)

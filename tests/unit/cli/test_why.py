@@ -90,6 +90,7 @@ def test_row_04_quarantine_and_release(shell: Shell) -> None:
     assert not shell.path("npm", "left", "-", "left-2.0.0.tgz").exists()
     released = shell.json("release", "left@2.0.0", "--reason", "taken away by mistake")
     assert released["released"] == [{"version": "left@2.0.0", "served": True}]
+    assert shell.json("status")["coverage"]["versions"] == 3  # the holder's, the released one, and the other package's
     document = why(shell, "left@2.0.0")
     assert document["state"] == "held"
     assert any("taken away by mistake" in sentence for sentence in document["sentences"])
