@@ -116,6 +116,11 @@ class Attempts:
         """How many packages are noted as unfinished, or should be."""
         return len(self.notes.keys() | self.unnoted)
 
+    @property
+    def owed(self) -> int:
+        """In how many of the notes the feed announced a revision that the registry does not show yet."""
+        return sum(note.expected is not None for note in self.notes.values())
+
     async def load_notes(self, owns: Callable[[str], bool]) -> None:
         """Read the notes of the packages that we own.
 

@@ -24,6 +24,7 @@ from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError, St
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.withdrawal import Event, Place
 from mirrorwitness.npm.names import PackageName, Version
+from mirrorwitness.npm.signatures import KeyRing, parse_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,9 @@ __all__ = [
 
 RECORD_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of the largest record read: about 200 per version, so 37,000 versions need 8 MB."""
+
+KEYS_LIMIT: Final = 1024 * 1024
+"""Bytes of the stored keys document."""
 
 FORMAT: Final = 1
 
@@ -252,6 +256,27 @@ class Catalogue:
     async def read_record_key(self, key: str) -> PackageRecord | None:
         """Return the record under a key of `record_page`."""
         return await self._read(key, PackageRecord)
+
+    async def name_of(self, key: str) -> PackageName | None:
+        """Return the package of a key of `record_page`: from the key alone, where the name is not hashed in it."""
+        name = layout.name_of_record_key(key, prefix=layout.RECORD_PREFIX)
+        if name is None:
+            record = await self.read_record_key(key)
+            name = None if record is None else record.name
+        return None if name is None else PackageName(name)
+
+    async def read_keys(self) -> KeyRing:
+        """Return the registry's signing keys that the mirror holds.
+
+        Raises:
+            SignatureError: they contradict each other.
+            UpstreamProtocolError: the object is damaged.
+        """
+        try:
+            body, _ = await self._storage.read(layout.KEYS_KEY, limit=KEYS_LIMIT)
+        except ObjectMissingError:
+            return KeyRing()
+        return parse_keys(body)
 
     async def read_run(self) -> RunRecord | None:
         """Return the last finished run, if any."""

@@ -468,13 +468,12 @@ class Follower:
             self._cursor = msgspec.structs.replace(self.cursor, reread=self._rereading[0])
             self._rereading = None
         caught_up = max(self.cursor.caught_up, self._watermark.seen)
-        notes = self._attempts.notes.values()
         record = msgspec.structs.replace(
             self.cursor,
             position=self._watermark.position,
             caught_up=caught_up,
-            unfinished=len(notes),
-            owed=sum(note.expected is not None for note in notes),
+            unfinished=len(self._attempts.notes),
+            owed=self._attempts.owed,
             alarms=self._collect_alarms(),
         )
         now = self._time()

@@ -25,7 +25,7 @@ from mirrorwitness.mirror.cursor import CursorRecord
 from mirrorwitness.mirror.health import ShardCursor, current_cursors, find_troubles
 from mirrorwitness.mirror.lease import read_budget
 from mirrorwitness.mirror.shards import parse_shard
-from mirrorwitness.npm.signatures import KeyRing, parse_keys
+from mirrorwitness.npm.signatures import KeyRing
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -94,7 +94,7 @@ async def read_snapshot(
     cursors, damaged = await read_cursors(storage)
     shown, _ = await catalogue.unfinished_page(limit=notes)
     total, is_exact = await _count(storage, layout.UNFINISHED_PREFIX, counted)
-    keys, unusable = await _read_keys(storage)
+    keys, unusable = await _read_keys(catalogue)
     return MirrorSnapshot(
         at=at,
         cursors=current_cursors(cursors),
@@ -145,12 +145,8 @@ async def _count(storage: Storage, prefix: str, most: int) -> tuple[int, bool]:
     return total, False
 
 
-async def _read_keys(storage: Storage) -> tuple[KeyRing, tuple[str, ...]]:
+async def _read_keys(catalogue: Catalogue) -> tuple[KeyRing, tuple[str, ...]]:
     try:
-        body, _ = await storage.read(layout.KEYS_KEY, limit=_LIMIT)
-    except ObjectMissingError:
-        return KeyRing(), ()
-    try:
-        return parse_keys(body), ()
+        return await catalogue.read_keys(), ()
     except (UpstreamProtocolError, SignatureError) as error:
         return KeyRing(), (f"{layout.KEYS_KEY} cannot be used: {error}",)

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mirrorwitness.errors import PreconditionFailedError, StorageUnavailableError
-from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.nodes import CONCURRENCY, Head
 from mirrorwitness.mirror.notes import entries_of, package_digest
 from mirrorwitness.mirror.parts import PART_DIGITS
@@ -33,7 +32,6 @@ from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.mirror.subtree import EMPTY, Subtree, join, make_subtree, split
 from mirrorwitness.mirror.summary import DIGITS, FORMAT, LEAF_MAX, NAME_DIGITS, Leaf
 from mirrorwitness.mirror.times import format_time
-from mirrorwitness.npm.names import PackageName
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -136,12 +134,9 @@ class Summarizer:
         while after is not None:
             keys, after = await self._catalogue.record_page(after=after)
             for key in keys:
-                name = layout.name_of_record_key(key, prefix=layout.RECORD_PREFIX)
-                if name is None:
-                    record = await self._catalogue.read_record_key(key)
-                    name = None if record is None else record.name
+                name = await self._catalogue.name_of(key)
                 if name is not None:
-                    await notes.add_name(PackageName(name))
+                    await notes.add_name(name)
 
 
 class _Update:

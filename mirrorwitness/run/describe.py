@@ -13,18 +13,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
-import msgspec
 import orjson
 
 from mirrorwitness.errors import ConfigurationError, ObjectMissingError, StorageError
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.about import ABOUT_SCHEMA, describe_summary, format_about, sign_about
 from mirrorwitness.mirror.catalogue import Catalogue
-from mirrorwitness.mirror.cursor import CursorRecord
+from mirrorwitness.mirror.health import current_cursors, lag_of
 from mirrorwitness.mirror.keeper import SummaryKeeper
 from mirrorwitness.mirror.nodes import NodeStore
 from mirrorwitness.mirror.notes import Notes
 from mirrorwitness.mirror.parts import Digests
+from mirrorwitness.mirror.snapshot import read_cursors
 from mirrorwitness.mirror.summarize import Summarizer
 from mirrorwitness.run.session import now, open_mirror
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES, parse_signer_key
@@ -53,7 +53,6 @@ __all__ = [
 ]
 
 _KEY_BYTES: Final = 4096
-_CURSOR_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +98,10 @@ async def read_lag(storage: Storage, *, at: datetime) -> float | None:
     Returns:
         None where no feed is followed, or a follower has not caught up yet.
     """
-    lags: list[float] = []
-    listing = await storage.list(layout.CURSOR_PREFIX)
-    for info in listing.objects:
-        try:
-            body, _ = await storage.read(info.key, limit=_CURSOR_BYTES)
-            cursor = msgspec.json.decode(body, type=CursorRecord)
-        except (ObjectMissingError, msgspec.MsgspecError):
-            return None
-        if not cursor.caught_up:
-            return None
-        lags.append(max(0.0, at.timestamp() - cursor.caught_up))
-    return max(lags, default=None)
+    cursors, damaged = await read_cursors(storage)
+    lags = [lag_of(cursor.record, at) for cursor in current_cursors(cursors)]
+    known = [lag for lag in lags if lag is not None]
+    return None if damaged or len(known) < len(lags) else max(known, default=None)
 
 
 async def publish_about(storage: Storage, about: dict[str, object], key: SignerKey | None) -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mirrorwitness.errors import ExitCode, MirrorWitnessError
-from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.audit import Audit, Finding, FindingKind
 from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.coverage import CoverageStore, change_of
@@ -29,7 +28,7 @@ from mirrorwitness.run.mirroring import prepare_packages
 from mirrorwitness.run.observing import health_terms
 from mirrorwitness.run.serve import parse_listen
 from mirrorwitness.run.serve import serve as serve_app
-from mirrorwitness.run.session import now, open_mirror, open_upstream, read_keys, refresh_keys
+from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
 from mirrorwitness.run.signals import run_until_signal
 from mirrorwitness.server.options import ServeOptions
 from mirrorwitness.server.registry import make_app
@@ -145,22 +144,15 @@ async def _stored_names(catalogue: Catalogue, sample: int | None) -> list[Packag
                 chosen.append(key)
             elif (place := random.randrange(seen)) < sample:  # noqa: S311 - nobody gains by guessing an audit's sample
                 chosen[place] = key
-    names: list[PackageName] = []
-    for key in chosen:
-        name = layout.name_of_record_key(key, prefix=layout.RECORD_PREFIX)
-        if name is None:
-            record = await catalogue.read_record_key(key)
-            name = None if record is None else record.name
-        if name is not None:
-            names.append(PackageName(name))
-    return names
+    return [name for key in chosen if (name := await catalogue.name_of(key)) is not None]
 
 
 async def _audit(wishes: Wishes, storage: Storage, names: Sequence[PackageName], progress: Progress) -> Audit:
+    catalogue = Catalogue(storage)
     audit = Audit(
         storage=storage,
-        catalogue=Catalogue(storage),
-        keys=await read_keys(storage),
+        catalogue=catalogue,
+        keys=await catalogue.read_keys(),
         policy=wishes.config.signatures,
         concurrency=AUDIT_CONCURRENCY,
         progress=progress,

@@ -103,9 +103,8 @@ class FollowerWatch:
         record = self._store.record
         if record is None:
             return []
-        notes = self._attempts.notes.values()
-        owed = sum(note.expected is not None for note in notes)
-        return [ShardCursor(self._shard, msgspec.structs.replace(record, unfinished=len(notes), owed=owed))]
+        notes, owed = len(self._attempts.notes), self._attempts.owed
+        return [ShardCursor(self._shard, msgspec.structs.replace(record, unfinished=notes, owed=owed))]
 
 
 async def serve_watch(

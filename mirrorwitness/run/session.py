@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from mirrorwitness.errors import ConfigurationError, ObjectMissingError, UpstreamError
+from mirrorwitness.errors import ConfigurationError, UpstreamError
 from mirrorwitness.fetch import Backoff, FetchOptions, HostGate, Patience, make_user_agent, open_fetcher
 from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.package import PackageTerms
 from mirrorwitness.mirror.select import expand, make_selection
 from mirrorwitness.npm.registry import Registry, RegistryOptions
@@ -38,14 +39,11 @@ if TYPE_CHECKING:
     from mirrorwitness.npm.names import PackageName
     from mirrorwitness.storage import Storage
 
-__all__ = ["Upstream", "Wishes", "now", "open_mirror", "open_upstream", "read_keys", "refresh_keys"]
+__all__ = ["Upstream", "Wishes", "now", "open_mirror", "open_upstream", "refresh_keys"]
 
 PEER_TRIES: Final = 2
 PEER_PAUSE: Final = 10.0
 """Seconds of the longest pause that a peer can ask for: the authority has the same bytes, and waits behind it."""
-
-KEYS_LIMIT: Final = 1024 * 1024
-"""Bytes of the stored keys document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,15 +208,6 @@ def _tries(registry: RegistrySettings, retries: int) -> int:
     return min(retries + 1, PEER_TRIES) if registry.role == "peer" else retries + 1
 
 
-async def read_keys(storage: Storage) -> KeyRing:
-    """Return the signing keys that the mirror holds."""
-    try:
-        body, _ = await storage.read(layout.KEYS_KEY, limit=KEYS_LIMIT)
-    except ObjectMissingError:
-        return KeyRing()
-    return parse_keys(body)
-
-
 async def refresh_keys(
     storage: Storage | None, upstream: Upstream, policy: SignaturePolicy
 ) -> tuple[KeyRing, list[str]]:
@@ -235,7 +224,7 @@ async def refresh_keys(
     Raises:
         SignatureError: the registry shows other bytes under a known keyid.
     """
-    stored = KeyRing() if storage is None else await read_keys(storage)
+    stored = KeyRing() if storage is None else await Catalogue(storage).read_keys()
     if policy is SignaturePolicy.OFF:
         return stored, []
     try:

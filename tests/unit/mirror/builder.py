@@ -33,7 +33,7 @@ from mirrorwitness.mirror.withdrawal import WithdrawnPolicy
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.registry import Registry, RegistryOptions
 from mirrorwitness.npm.signatures import SignaturePolicy
-from mirrorwitness.run.session import Upstream, read_keys, refresh_keys
+from mirrorwitness.run.session import Upstream, refresh_keys
 from tests.fakes.storage import MemoryStorage
 from tests.unit.mirror.direct import DirectFetcher
 
@@ -167,7 +167,7 @@ class Mirror:
         audit = Audit(
             storage=self._used,
             catalogue=Catalogue(self._used),
-            keys=await read_keys(self.storage),
+            keys=await Catalogue(self.storage).read_keys(),
             policy=self.policy,
             concurrency=4,
             progress=SilentProgress(),

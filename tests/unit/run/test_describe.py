@@ -44,7 +44,12 @@ async def test_the_lag_is_that_of_the_slowest_shard() -> None:
     storage.set_bytes(f"{layout.CURSOR_PREFIX}2-of-2.json", cursor(caught_up=NOW.timestamp() - 60))
     assert await read_lag(storage, at=NOW) == 60
     assert await read_lag(storage, at=NOW - timedelta(hours=1)) == 0
-    storage.set_bytes(f"{layout.CURSOR_PREFIX}1-of-2.json", cursor())
+    storage.set_bytes(f"{layout.CURSOR_PREFIX}1-of-1.json", cursor(caught_up=1.0))
+    for shard in ("1-of-2", "2-of-2"):
+        known = cursor(caught_up=NOW.timestamp() - 60, saved="2026-01-01T00:00:00Z")
+        storage.set_bytes(f"{layout.CURSOR_PREFIX}{shard}.json", known)
+    assert await read_lag(storage, at=NOW) == 60  # that of an earlier division into shards counts for nothing
+    storage.set_bytes(f"{layout.CURSOR_PREFIX}1-of-2.json", cursor(saved="2026-01-01T00:00:00Z"))
     assert await read_lag(storage, at=NOW) is None
     storage.set_bytes(f"{layout.CURSOR_PREFIX}1-of-2.json", b"{")
     assert await read_lag(storage, at=NOW) is None
