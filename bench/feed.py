@@ -29,10 +29,8 @@ from mirrorwitness.mirror.follower import FollowOptions
 from mirrorwitness.mirror.gate import decide
 from mirrorwitness.mirror.outcome import RunSummary
 from mirrorwitness.mirror.owed import OwedTerms
-from mirrorwitness.mirror.receipts import Receipts
 from mirrorwitness.mirror.select import Selection, choose, make_selection, parse_rule
 from mirrorwitness.mirror.shards import WHOLE, Shard
-from mirrorwitness.mirror.workload import Workload
 from mirrorwitness.npm.changes import Seq, parse_changes
 from mirrorwitness.npm.names import PackageName
 from mirrorwitness.npm.packument import parse_packument
@@ -260,12 +258,8 @@ async def write_state(count: int) -> float:
     for number in range(count):
         rows.change(f"p{number}", "1-00000000000000000000000000000000", is_deleted=False)
     storage.put_bytes = 0
-    follower, _ = await following.make()
-    attempts: Any = RecordsOnly(storage)
-    receipts = Receipts()
-    workload = Workload(attempts=attempts, receipts=receipts, workers=4)
-    # The rest of it is what is measured.
-    follower._attempts, follower._workload, follower._receipts = attempts, workload, receipts  # noqa: SLF001
+    attempts: Any = RecordsOnly(storage)  # the rest of it is what is measured
+    follower, workload = await following.make(attempts)
     async with trio.open_nursery() as nursery:
         await nursery.start(workload.run)
         await follower.run(is_once=True)

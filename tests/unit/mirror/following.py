@@ -80,12 +80,12 @@ class Following:
         """Return the time of day, which goes with trio's clock."""
         return NOW + timedelta(seconds=trio.current_time())
 
-    async def make(self) -> tuple[Follower, Workload]:
-        """Return a follower that has not begun, as after the start of a process."""
+    async def make(self, attempts: Attempts | None = None) -> tuple[Follower, Workload]:
+        """Return a follower that has not begun, as after the start of a process; `attempts` do its work."""
         mirror = self.mirror
         packages = await mirror.packages()
         self.summary = RunSummary()
-        attempts = Attempts(
+        attempts = attempts or Attempts(
             storage=mirror.wrapped or mirror.storage,
             packages=packages,
             catalogue=mirror.catalogue,

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mirrorwitness.config.layers import read_flags
 from mirrorwitness.config.load import make_config
 from mirrorwitness.errors import ConfigurationError
-from mirrorwitness.mirror import follower
+from mirrorwitness.mirror import bookmark
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.select import parse_rule
 from mirrorwitness.mirror.shards import WHOLE
@@ -101,7 +101,7 @@ async def test_metrics_of_a_follower(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lag, owed, unfinished, budget, requests by host and status, bytes, outcomes, refusals, alarms, sweeps."""
-    monkeypatch.setattr(follower, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(bookmark, "SAVE_EVERY", 0.0)
     sim = registry()
     seen: list[dict[str, float]] = []
 
@@ -176,7 +176,7 @@ async def test_an_address_that_is_taken(tmp_path: Path) -> None:
 
 async def test_alarms_of_packages_are_in_the_cursor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What upstream withdrew while nobody looked is on the status page, with its kind."""
-    monkeypatch.setattr(follower, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(bookmark, "SAVE_EVERY", 0.0)
     sim = RegistrySimulator()
     sim.publish("left", "1.0.0")
     sim.publish("left", "1.1.0")
