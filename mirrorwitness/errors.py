@@ -17,7 +17,8 @@
     │   ├── StorageRefusedError       credentials, permissions, read-only, full
     │   ├── ObjectMissingError        no object under that key
     │   ├── PreconditionFailedError   a conditional put or delete lost
-    │   │   └── CursorLostError       another worker moved the cursor of our shard
+    │   │   ├── CursorLostError       another worker moved the cursor of our shard
+    │   │   └── PackageLostError      another worker changes the same package
     │   └── UnsupportedConditionError the service does not do conditional writes
     └── SecurityError                 bytes, signatures or logs disagree; never retried, never caught by a default
         ├── IntegrityMismatchError    bytes are not what their digest says
@@ -48,6 +49,7 @@ __all__ = [
     "LockfileError",
     "MirrorWitnessError",
     "ObjectMissingError",
+    "PackageLostError",
     "PreconditionFailedError",
     "SecurityError",
     "SelectionError",
@@ -162,6 +164,10 @@ class PreconditionFailedError(StorageError):
 
 class CursorLostError(PreconditionFailedError):
     """Another worker follows the same shard of the same mirror, and moved its cursor."""
+
+
+class PackageLostError(PreconditionFailedError):
+    """Another worker changed a package that we were about to change. Begun anew, it is found as that one left it."""
 
 
 class UnsupportedConditionError(StorageError):

@@ -3,6 +3,9 @@
 Measurement is switched on by the environment, for every process alike. ``coverage run`` would be the wrong door: the
 process that it starts only hands tests to the workers and imports nothing of the product, so it never has any data.
 
+A test that hangs ends its worker process (``--timeout-method=thread``): the exception that the other method raises in
+the test may be taken for one of the test's own, by Hypothesis for example, and the test goes on for ever.
+
 The gates apply when the whole suite ran: 100 % of the branches of the pure modules, 95 % over everything.
 Usage: run_tests.py [PYTEST ARGUMENTS]; without arguments, the whole suite.
 """
@@ -54,7 +57,7 @@ def main(arguments: list[str]) -> int:
     for old in ROOT.glob(".coverage*"):
         old.unlink()
     workers = str(min(4, max(2, os.cpu_count() or 2)))
-    words = ("pytest", "-n", workers, "--dist", "loadgroup", "-q", *arguments)
+    words = ("pytest", "-n", workers, "--dist", "loadgroup", "-q", "--timeout-method=thread", *arguments)
     # An absolute file: tests start processes in folders of their own.
     measured = {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / ".coverage")}
     status = run(*words, **measured)

@@ -1,7 +1,8 @@
 """What holds for every test: loopback only, no settings of the person who runs them, Hypothesis profiles.
 
-Profiles: ``dev`` (default), ``ci`` (the environment's CI is set), ``nightly`` (``make fuzz``), ``mutate``
-(``make mutate``).
+Profiles: ``dev`` (default), ``ci`` (the environment's CI is set: the same examples each time, and the first that fails
+is shown as it is, because shrinking takes minutes; ``CI=1 HYPOTHESIS_PROFILE=shrink`` shrinks the same one),
+``nightly`` (``make fuzz``), ``mutate`` (``make mutate``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.fakes.thread import serve_in_thread
 
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("dev", max_examples=60, deadline=None, suppress_health_check=_SLOW)
-settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+settings.register_profile("shrink", max_examples=100, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+settings.register_profile(
+    "ci",
+    settings.get_profile("shrink"),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    report_multiple_bugs=False,
+)
 settings.register_profile(
     "nightly",
     max_examples=int(os.environ.get("FUZZ_EXAMPLES") or 5000),

@@ -36,8 +36,8 @@ from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import PackageRecord, Unfinished
 from mirrorwitness.mirror.coverage import Coverage, CoverageStore, change_of
 from mirrorwitness.mirror.owed import Announced, OwedTerms, delay_after, join
-from mirrorwitness.mirror.package import PackageResult, Status
 from mirrorwitness.mirror.receipts import is_covered, is_shown
+from mirrorwitness.mirror.result import PackageResult, Status
 from mirrorwitness.mirror.times import format_time, parse_time
 from mirrorwitness.npm.names import PackageName
 
@@ -215,7 +215,7 @@ class Attempts:
         A worker that died between record and note leaves a record of the new revision that is not complete; that one
         fits no terms.
         """
-        is_fitting = record.fingerprint == self._packages.fingerprint(PackageName(record.name))
+        is_fitting = record.fingerprint == self._packages.fingerprint(record.name)
         return is_fitting and is_covered(rev, by=record.rev)
 
     async def _judge(

@@ -105,9 +105,11 @@ class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         blocked: versions that are not served, with the reason, as of the last run.
         checked: when it was last brought up to date (ISO 8601, UTC).
         deleted: upstream's deletion was confirmed, and handled under this fingerprint; empty otherwise.
+        documents: the storage's tokens of the full and the abbreviated document; None where none are known.
+        written: drawn anew for each write, so that no two records are the same.
     """
 
-    name: str
+    name: PackageName
     format: int = FORMAT
     fingerprint: str = ""
     etag: str | None = None
@@ -119,6 +121,8 @@ class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     blocked: dict[str, str] = {}
     checked: str = ""
     deleted: str = ""
+    documents: tuple[str, str] | None = None
+    written: str = ""
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -224,11 +228,11 @@ class Catalogue:
 
     async def read_record(self, name: PackageName) -> PackageRecord | None:
         """Return a package's record, or None where there is none or it is damaged (which only costs work)."""
-        return await self._read(layout.record_key(name), PackageRecord)
+        return (await self.find_record(name))[0]
 
-    async def write_record(self, record: PackageRecord) -> None:
-        """Write a package's record; the last step of a package (P2)."""
-        await self._write(layout.record_key(PackageName(record.name)), record)
+    async def find_record(self, name: PackageName) -> tuple[PackageRecord | None, str | None]:
+        """Return a package's record as `read_record` does, and the storage's token of whatever object is there."""
+        return await self._find(layout.record_key(name), PackageRecord)
 
     async def read_unfinished(self, name: PackageName) -> Unfinished | None:
         """Return a package's note of unfinished work, if any."""
@@ -326,7 +330,7 @@ class Catalogue:
         }
         if not withdrawn:
             return frozenset()
-        name = PackageName(record.name)
+        name = record.name
         lifted = frozenset(await self.keys(layout.release_prefix(name)))
         return frozenset(item for item in withdrawn if layout.release_key(name, *item) in lifted)
 
@@ -357,16 +361,19 @@ class Catalogue:
                 await self._storage.put(key, body, content_type="application/json")
 
     async def _read(self, key: str, kind: type[_Record]) -> _Record | None:
+        return (await self._find(key, kind))[0]
+
+    async def _find(self, key: str, kind: type[_Record]) -> tuple[_Record | None, str | None]:
         try:
-            body, _ = await self._storage.read(key, limit=RECORD_LIMIT)
+            body, info = await self._storage.read(key, limit=RECORD_LIMIT)
         except ObjectMissingError:
-            return None
+            return None, None
         try:
-            return msgspec.json.decode(body, type=kind)
+            return msgspec.json.decode(body, type=kind), info.etag
         except msgspec.MsgspecError as error:
             if kind is RunRecord:
                 raise StorageError(f"{key} is damaged: {error}; remove it, the next sync writes it again") from error
-            return None
+            return None, info.etag
 
     async def _write(self, key: str, record: msgspec.Struct) -> None:
         await self._storage.put(key, msgspec.json.encode(record), content_type="application/json")

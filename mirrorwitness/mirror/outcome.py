@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mirrorwitness.errors import BudgetExhaustedError, StorageError
-    from mirrorwitness.mirror.package import PackageResult
+    from mirrorwitness.mirror.result import PackageResult
 
 __all__ = ["PROBLEMS_KEPT", "Problem", "RunSummary"]
 

@@ -7,13 +7,14 @@ Order, and why a kill between any two steps leaves no lie behind (P2):
    into view are read again (`mirrorwitness.mirror.reentry`), those that were released leave quarantine;
 3. tombstones for what upstream withdrew and evidence for what disagrees: facts, true whatever comes next;
 4. tarballs, each verified before it is visible (P1);
-5. the full document, then the abbreviated one: both name stored tarballs only; before them, where our wishes changed,
-   a record that no longer says which wishes the documents fit;
+5. a record that no longer says which wishes the documents fit; the full document, then the abbreviated one: both name
+   stored tarballs only (`mirrorwitness.mirror.publication`);
 6. where bytes have to go to quarantine or away, a record that no longer counts on them, and then they go;
 7. the record, with upstream's ETag if and only if everything wanted is stored.
 
-A kill after 4 leaves tarballs that nothing names; after 5, documents newer than the record. The next run finds the
-record's ETag missing or old and goes through the same steps, adopting what is stored.
+A kill after 4 leaves tarballs that nothing names; after 5, documents newer than the record. The next run finds a record
+that fits no wishes and goes through the same steps, adopting what is stored. So does the slower one of two workers that
+change a package at the same time: it finds the record changed, and begins anew with what the other one left.
 
 What this does not do: choose packages, bound concurrency over packages, or count (`mirrorwitness.mirror.sync`).
 """
@@ -21,15 +22,16 @@ What this does not do: choose packages, bound concurrency over packages, or coun
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+import random
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import trio
 
 from mirrorwitness.errors import (
     EquivocationError,
-    MirrorWitnessError,
+    PackageLostError,
     SecurityError,
     UpstreamError,
 )
@@ -38,16 +40,17 @@ from mirrorwitness.mirror.catalogue import HeldVersion, PackageRecord
 from mirrorwitness.mirror.gate import BlockKind, Decision, decide, visible
 from mirrorwitness.mirror.keep import carry_over
 from mirrorwitness.mirror.offloop import parse_off_loop, run_off_loop
+from mirrorwitness.mirror.publication import open_publication
 from mirrorwitness.mirror.reentry import find_rotten
+from mirrorwitness.mirror.result import PackageResult, Status
 from mirrorwitness.mirror.select import choose
 from mirrorwitness.mirror.stale import check_not_stale
 from mirrorwitness.mirror.times import format_time
 from mirrorwitness.mirror.withdraw import Withdrawals
-from mirrorwitness.mirror.withdrawal import Place, WithdrawnPolicy
+from mirrorwitness.mirror.withdrawal import Place
 from mirrorwitness.npm.abbreviated import render_abbreviated
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.packument import Packument, render_full
-from mirrorwitness.npm.signatures import SignaturePolicy
 from mirrorwitness.npm.splice import read_version_text
 
 if TYPE_CHECKING:
@@ -55,105 +58,17 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mirrorwitness.mirror.catalogue import Catalogue
-    from mirrorwitness.mirror.gate import Block
-    from mirrorwitness.mirror.select import Selection
+    from mirrorwitness.mirror.publication import Publication
     from mirrorwitness.mirror.tarballs import Tarballs, TarballsResult
+    from mirrorwitness.mirror.terms import PackageTerms
     from mirrorwitness.mirror.withdrawal import Judgement, Release
     from mirrorwitness.npm.registry import Registry
-    from mirrorwitness.npm.signatures import KeyRing
     from mirrorwitness.storage import Storage
 
-__all__ = ["PackageResult", "PackageSync", "PackageTerms", "Status"]
+__all__ = ["PackageSync"]
 
-RENDER_VERSION: Final = "1"
-"""Part of every fingerprint: raised when stored documents would be rendered differently."""
-
-
-class Status(StrEnum):
-    """How a package ended."""
-
-    UNCHANGED = "unchanged"
-    UPDATED = "updated"
-    UNFINISHED = "unfinished"
-    DIVERGED = "diverged"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageTerms:
-    """What a run wants of every package.
-
-    Attributes:
-        selection: names and versions.
-        keys: the registry's signing keys.
-        policy: what a signature must be.
-        public_base: base of tarball URLs in stored documents, without a trailing slash.
-        withdrawn: what becomes of versions that upstream withdrew.
-    """
-
-    selection: Selection
-    keys: KeyRing
-    policy: SignaturePolicy
-    public_base: str = layout.STORED_BASE
-    withdrawn: WithdrawnPolicy = WithdrawnPolicy.FOLLOW
-
-    def fingerprint(self, name: PackageName) -> str:
-        """Return a digest of everything that makes the same upstream document mean other stored documents."""
-        keys = ""
-        if self.policy is not SignaturePolicy.OFF:
-            keys = ",".join(sorted(f"{key.keyid} until {key.expires}" for key in self.keys.keys))
-        parts = (RENDER_VERSION, self.selection.fingerprint(name), self.policy, self.public_base, keys, self.withdrawn)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-@dataclass(slots=True)
-class PackageResult:
-    """What became of one package.
-
-    Attributes:
-        name: the package.
-        status: how it ended.
-        record: what is known of it now.
-        before: what was known before, where it was changed.
-        blocks: versions that are not served by decision.
-        withheld: versions whose bytes could not be had, with the reason.
-        error: what kept the whole package from being brought up to date.
-        downloaded: tarballs downloaded.
-        downloaded_bytes: their size.
-        received: bytes that each source sent, by its base URL.
-        received_as: bytes by the source's role.
-        evidence: keys of evidence written.
-        owed: what beside tarballs could not be copied now, as sentences; the versions concerned are served.
-        alarms: sentences that an operator should read although nothing failed.
-    """
-
-    name: PackageName
-    status: Status = Status.UPDATED
-    record: PackageRecord | None = None
-    before: PackageRecord | None = None
-    blocks: Sequence[Block] = ()
-    withheld: Mapping[Version, MirrorWitnessError] = field(default_factory=dict[Version, MirrorWitnessError])
-    error: MirrorWitnessError | None = None
-    downloaded: int = 0
-    downloaded_bytes: int = 0
-    received: Mapping[str, int] = field(default_factory=dict[str, int])
-    received_as: Mapping[str, int] = field(default_factory=dict[str, int])
-    evidence: Sequence[str] = ()
-    owed: list[str] = field(default_factory=list[str])
-    alarms: list[str] = field(default_factory=list)
-
-    def problem(self) -> str | None:
-        """Return one sentence for a person where the package is not complete or something disagreed."""
-        if self.error is not None:
-            return str(self.error)
-        if self.withheld:
-            version, error = next(iter(self.withheld.items()))
-            return f"{len(self.withheld)} withheld, {self.name}@{version}: {error}"
-        for block in self.blocks:
-            if block.kind.is_divergence or block.kind.is_unfinished:
-                return f"{self.name}@{block.subject}: {block.reason}"
-        if self.evidence:
-            return f"{self.name}: a source disagreed, the evidence is {self.evidence[0]}"
-        return self.owed[0] if self.owed else None
+DUEL_WAITS: Final = (0.1, 0.5, 2.5)
+"""Longest waits before a package that another worker changes too is begun anew, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +80,6 @@ class _Work:
         releases: what the operator lifted.
         wrong: versions whose stored bytes are known to be damaged.
         seal: what the record says where everything wanted is stored.
-        is_current: whether the record was made under the present terms.
         is_deleted: whether upstream has no document any more, which was confirmed.
     """
 
@@ -173,7 +87,6 @@ class _Work:
     releases: frozenset[Release]
     wrong: frozenset[Version]
     seal: Mapping[str, str | None]
-    is_current: bool = False
     is_deleted: bool = False
 
 
@@ -187,6 +100,7 @@ class PackageSync:
         tarballs: fetches and stores bytes.
         terms: what is wanted.
         now: the clock.
+        jitter: numbers from 0 up to 1.
     """
 
     def __init__(
@@ -198,6 +112,7 @@ class PackageSync:
         tarballs: Tarballs,
         terms: PackageTerms,
         now: Callable[[], datetime],
+        jitter: Callable[[], float] = random.random,  # noqa: S311 - spreads load, protects nothing
     ) -> None:
         self._storage = storage
         self._catalogue = catalogue
@@ -205,6 +120,7 @@ class PackageSync:
         self._tarballs = tarballs
         self._terms = terms
         self._now = now
+        self._jitter = jitter
         self._withdrawals = Withdrawals(
             storage=storage,
             catalogue=catalogue,
@@ -228,10 +144,20 @@ class PackageSync:
             replace_bytes: versions whose stored bytes an audit found wrong; fetched again and overwritten.
 
         Raises:
+            PackageLostError: another worker changed the package each time that we were about to.
             StorageError: the storage failed; the package is as it was, or further.
             UpstreamError: the packument could not be had; the package is as it was.
         """
-        record = await self._catalogue.read_record(name) or PackageRecord(name=name)
+        for wait in DUEL_WAITS:
+            try:
+                return await self._run(name, is_forced=is_forced, replace_bytes=replace_bytes)
+            except PackageLostError:
+                await trio.sleep(wait * self._jitter())
+        return await self._run(name, is_forced=is_forced, replace_bytes=replace_bytes)
+
+    async def _run(self, name: PackageName, *, is_forced: bool, replace_bytes: frozenset[Version]) -> PackageResult:
+        publication = await open_publication(self._storage, self._catalogue, name)
+        record = publication.found
         releases = await self._catalogue.read_releases(record)
         fingerprint = self._terms.fingerprint(name)
         is_current = record.fingerprint == fingerprint and not (is_forced or replace_bytes or releases)
@@ -249,7 +175,6 @@ class PackageSync:
             packument=packument,
             releases=releases,
             wrong=replace_bytes | {version for version, item in record.versions.items() if item.damaged},
-            is_current=is_current,
             # Only now may a later run believe upstream's "not modified": everything wanted is stored.
             seal={
                 "fingerprint": fingerprint,
@@ -258,15 +183,19 @@ class PackageSync:
                 "source_sha256": digest,
             },
         )
-        return await self._bring(work, record)
+        return await self._bring(work, publication)
 
     async def withdraw(self, record: PackageRecord) -> PackageResult:
         """Handle a deletion by upstream that was confirmed, under the operator's policy; idempotent.
 
         Raises:
+            PackageLostError: the record is not `record` any more; somebody saw the package since.
             StorageError: the storage failed; the next attempt goes on.
         """
-        name = PackageName(record.name)
+        name = record.name
+        publication = await open_publication(self._storage, self._catalogue, name)
+        if publication.found != record:
+            raise PackageLostError(f"{name}: its record was changed while its deletion was confirmed; asked again")
         releases = await self._catalogue.read_releases(record)
         fingerprint = self._terms.fingerprint(name)
         if record.deleted == fingerprint and not releases:
@@ -278,11 +207,12 @@ class PackageSync:
             is_deleted=True,
             seal={"deleted": fingerprint},
         )
-        return await self._bring(work, record)
+        return await self._bring(work, publication)
 
-    async def _bring(self, work: _Work, before: PackageRecord) -> PackageResult:
+    async def _bring(self, work: _Work, publication: Publication) -> PackageResult:
         """Do the steps from the decision to the record."""
-        name = PackageName(before.name)
+        before = publication.found
+        name = before.name
         result = PackageResult(name, record=before, before=before)
         judgement = self._withdrawals.judge(work.packument, before, work.releases, is_deleted=work.is_deleted)
         record = await self._withdrawals.restore(before, judgement)
@@ -306,11 +236,7 @@ class PackageSync:
         shown = visible(decision, stored=brought.stored, kept=kept)
         known = _merge(record.versions, wrong, {**brought.stored, **kept})
         await self._attest(decision, shown, known, result)
-        if (before.fingerprint or before.deleted) and not work.is_current:
-            # A run that dies between documents and record must not leave a record that says they fit the old terms:
-            # under these they would count as unchanged for ever, with versions that are denied or without some (P3).
-            await self._catalogue.write_record(msgspec.structs.replace(before, fingerprint="", deleted=""))
-        written = await self._write_documents(packument, shown, known)
+        written = await self._write_documents(publication, packument, shown, known)
         settled = _settle(result, decision, brought, evidence)
         settled.record = msgspec.structs.replace(
             _describe(before, decision, shown, known),
@@ -320,11 +246,11 @@ class PackageSync:
         )
         if judgement.places:
             # A run that dies between bytes and record must not leave a record that counts on them (P2).
-            await self._catalogue.write_record(settled.record)
+            settled.record = await publication.note(settled.record)
             settled.record = await self._withdrawals.move(settled.record, judgement)
         if settled.status is Status.UPDATED:
             settled.record = msgspec.structs.replace(settled.record, **work.seal)
-        await self._catalogue.write_record(settled.record)
+        settled.record = await publication.note(settled.record)
         return settled
 
     def _decide(
@@ -381,6 +307,7 @@ class PackageSync:
 
     async def _write_documents(
         self,
+        publication: Publication,
         packument: Packument,
         shown: Sequence[Version],
         known: Mapping[Version, HeldVersion],
@@ -388,8 +315,7 @@ class PackageSync:
         """Write both documents, or remove them where nothing is left to serve. Return the full one's digest."""
         name = packument.name
         if not shown:
-            await self._storage.delete(layout.install_key(name))
-            await self._storage.delete(layout.packument_key(name))
+            await publication.hide()
             return None
 
         def url_of(version: Version) -> str:
@@ -398,8 +324,7 @@ class PackageSync:
         full, short = await run_off_loop(packument.size, lambda: _render(packument, shown, url_of))
         # Never skipped because the record has the same digest: a run that died before its record was written may have
         # left another document.
-        await self._storage.put(layout.packument_key(name), full, content_type="application/json")
-        await self._storage.put(layout.install_key(name), short, content_type="application/vnd.npm.install-v1+json")
+        await publication.show(full, short)
         return hashlib.sha256(full).hexdigest()
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from mirrorwitness.mirror.catalogue import Catalogue
     from mirrorwitness.mirror.gate import Decision
-    from mirrorwitness.mirror.package import PackageTerms
     from mirrorwitness.mirror.progress import Progress
+    from mirrorwitness.mirror.terms import PackageTerms
     from mirrorwitness.npm.names import PackageName, Version
     from mirrorwitness.npm.registry import Registry
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mirrorwitness.mirror.gate import BlockKind
 from mirrorwitness.mirror.health import lag_of, saved_at
-from mirrorwitness.mirror.package import Status
+from mirrorwitness.mirror.result import Status
 from mirrorwitness.telemetry import Sample, metrics
 
 if TYPE_CHECKING:

@@ -30,7 +30,6 @@ from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.mirror.withdrawal import Event, Place, judge, make_stone
 from mirrorwitness.npm.json_text import split_members
 from mirrorwitness.npm.manifest import read_manifest
-from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.ranges import version_order
 from mirrorwitness.npm.splice import read_version_text, restore_versions
 
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.catalogue import Catalogue
     from mirrorwitness.mirror.tarballs import Tarballs
     from mirrorwitness.mirror.withdrawal import Judgement, Release, WithdrawnPolicy
+    from mirrorwitness.npm.names import PackageName, Version
     from mirrorwitness.npm.packument import Packument
     from mirrorwitness.storage import Storage
 
@@ -95,7 +95,7 @@ class Withdrawals:
 
     async def restore(self, record: PackageRecord, judgement: Judgement) -> PackageRecord:
         """Bring released bytes back from quarantine, and write the judgement into the record that is worked with."""
-        name = PackageName(record.name)
+        name = record.name
         versions = {
             version: msgspec.structs.replace(
                 item, withdrawn=judgement.stones.get(version, ""), released=version in judgement.released
@@ -182,7 +182,7 @@ class Withdrawals:
 
     async def move(self, record: PackageRecord, judgement: Judgement) -> PackageRecord:
         """Take barred bytes to where they belong, and return the record that says so. No document names them."""
-        name = PackageName(record.name)
+        name = record.name
         versions = dict(record.versions)
 
         async def move(version: Version) -> None:
@@ -210,7 +210,7 @@ class Withdrawals:
         """Return the manifest that was served last, and the time of publication: from the document or a tombstone."""
         if stored is not None and version in stored.versions:
             return read_version_text(stored, version), stored.time.get(version)
-        name = PackageName(record.name)
+        name = record.name
         tombstone = await self._catalogue.read_tombstone(name, version, record.versions[version].withdrawn)
         if tombstone is None or tombstone.manifest is msgspec.UNSET:
             # The newest may tell of a version that had left the document before; an older one has it.

@@ -17,9 +17,9 @@ from mirrorwitness.errors import ExitCode, MirrorWitnessError
 from mirrorwitness.mirror.audit import Audit, Finding, FindingKind
 from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.coverage import CoverageStore, change_of
-from mirrorwitness.mirror.package import Status
 from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
+from mirrorwitness.mirror.result import Status
 from mirrorwitness.mirror.snapshot import read_snapshot
 from mirrorwitness.mirror.times import format_time
 from mirrorwitness.npm.names import PackageName, Version

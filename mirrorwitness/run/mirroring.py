@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from datetime import datetime
 
-    from mirrorwitness.mirror.package import PackageTerms
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.mirror.select import Selection
     from mirrorwitness.mirror.shards import Shard
+    from mirrorwitness.mirror.terms import PackageTerms
     from mirrorwitness.run.session import Upstream, Wishes
     from mirrorwitness.storage import Storage
     from mirrorwitness.tlog.note import SignerKey

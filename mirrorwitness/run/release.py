@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from mirrorwitness.errors import ConfigurationError, ExitCode, MirrorWitnessError, UpstreamNotFoundError, exit_code
 from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.coverage import CoverageStore, change_of
-from mirrorwitness.mirror.package import PackageResult, Status
+from mirrorwitness.mirror.result import PackageResult, Status
 from mirrorwitness.mirror.sources import restore_source
 from mirrorwitness.mirror.times import format_time
-from mirrorwitness.npm.names import PackageName
 from mirrorwitness.run.describe import find_signer, take_in
 from mirrorwitness.run.mirroring import prepare_packages
 from mirrorwitness.run.session import now, open_mirror, open_upstream
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from mirrorwitness.mirror.catalogue import PackageRecord
     from mirrorwitness.mirror.package import PackageSync
-    from mirrorwitness.npm.names import Version
+    from mirrorwitness.npm.names import PackageName, Version
     from mirrorwitness.run.session import Wishes
     from mirrorwitness.storage import Storage
 
@@ -92,7 +91,7 @@ async def _find(catalogue: Catalogue, subject: str) -> tuple[PackageRecord, list
 
 
 async def _lift(catalogue: Catalogue, record: PackageRecord, versions: Sequence[Version], reason: str) -> None:
-    name = PackageName(record.name)
+    name = record.name
     for version in versions:
         stone = record.versions[version].withdrawn
         await catalogue.add_release(name, version, stone, seen=format_time(now()), reason=reason)
@@ -105,7 +104,7 @@ async def _apply(
     versions: Sequence[Version],
     summary: ReleaseSummary,
 ) -> PackageRecord:
-    name = PackageName(record.name)
+    name = record.name
     try:
         result = await _bring(packages, name, record)
         await CoverageStore(storage).add(change_of(result.before, result.record), now=format_time(now()))

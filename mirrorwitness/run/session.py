@@ -20,8 +20,8 @@ from mirrorwitness.errors import ConfigurationError, UpstreamError
 from mirrorwitness.fetch import Backoff, FetchOptions, HostGate, Patience, make_user_agent, open_fetcher
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import Catalogue
-from mirrorwitness.mirror.package import PackageTerms
 from mirrorwitness.mirror.select import expand, make_selection
+from mirrorwitness.mirror.terms import PackageTerms
 from mirrorwitness.npm.registry import Registry, RegistryOptions
 from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy, format_keys, parse_keys
 from mirrorwitness.run.budgeting import find_free_origins, open_lease

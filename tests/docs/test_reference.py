@@ -29,7 +29,7 @@ PACKAGE = ROOT / "mirrorwitness"
 
 TABLES = {
     "mirrorwitness.mirror.about.Kind": "Kinds of mirrors",
-    "mirrorwitness.mirror.package.Status": "State of a package",
+    "mirrorwitness.mirror.result.Status": "State of a package",
     "mirrorwitness.mirror.gate.BlockKind": "Why a version is not served",
     "mirrorwitness.mirror.audit.FindingKind": "Findings of an audit",
     "mirrorwitness.mirror.withdrawal.Event": "What happened to a withdrawn version",

@@ -12,7 +12,7 @@ from mirrorwitness.mirror.select import make_deny_rule
 from tests.fakes.registry import Fault, RegistrySimulator
 from tests.fault.dying import DyingStorage, run_until_death
 from tests.fault.invariants import check_invariants
-from tests.unit.mirror.builder import make_mirror
+from tests.unit.mirror.builder import lasting, make_mirror
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -66,7 +66,7 @@ async def test_p3_wishes_that_change_back_after_a_death_are_served_as_they_are(i
         mirror.denied = denied
         await mirror.sync_well()
         assert mirror.served("left") == ["1.0.0"]
-        assert mirror.storage.objects == expected
+        assert lasting(mirror.storage.objects) == lasting(expected)
     assert deaths[0] != deaths[-1]
 
 
@@ -89,5 +89,5 @@ async def test_p3_what_a_dead_repair_withdrew_comes_back_with_the_next_run(is_la
         if findings:  # the repair died before it took note: an audit says so
             assert {finding.version for finding in findings} == {"1.0.0"}
             await mirror.repair("left", "1.0.0")
-        assert mirror.storage.objects == expected
+        assert lasting(mirror.storage.objects) == lasting(expected)
     assert deaths[0] != deaths[-1]

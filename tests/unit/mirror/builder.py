@@ -22,13 +22,14 @@ from mirrorwitness.mirror.audit import Audit
 from mirrorwitness.mirror.catalogue import Catalogue, PackageRecord, Unfinished
 from mirrorwitness.mirror.outcome import RunSummary
 from mirrorwitness.mirror.owed import OwedTerms
-from mirrorwitness.mirror.package import PackageSync, PackageTerms
+from mirrorwitness.mirror.package import PackageSync
 from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.select import make_selection, parse_rule
 from mirrorwitness.mirror.sources import Sources
 from mirrorwitness.mirror.sync import SyncRun
 from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
+from mirrorwitness.mirror.terms import PackageTerms
 from mirrorwitness.mirror.withdrawal import WithdrawnPolicy
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.registry import Registry, RegistryOptions
@@ -38,17 +39,17 @@ from tests.fakes.storage import MemoryStorage
 from tests.unit.mirror.direct import DirectFetcher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mirrorwitness.mirror.audit import Finding
-    from mirrorwitness.mirror.package import PackageResult
     from mirrorwitness.mirror.plan import Plan
+    from mirrorwitness.mirror.result import PackageResult
     from mirrorwitness.mirror.select import DenyRule, Rule, Selection
     from mirrorwitness.storage import Storage
     from tests.fakes.registry import RegistrySimulator
 
-__all__ = ["NOW", "Mirror", "make_mirror"]
+__all__ = ["NOW", "Mirror", "lasting", "make_mirror"]
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 STAMP = "2026-03-04T05:06:07Z"
@@ -247,6 +248,16 @@ class Mirror:
     @property
     def _used(self) -> Storage:
         return self.storage if self.wrapped is None else self.wrapped
+
+
+def lasting(objects: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return objects without what each write of a record draws anew, so that two storages can be compared."""
+    return {key: _lasting(body) if key.startswith(layout.RECORD_PREFIX) else body for key, body in objects.items()}
+
+
+def _lasting(record: bytes) -> bytes:
+    parts = json.loads(record)
+    return json.dumps({part: parts[part] for part in parts if part not in {"documents", "written"}}).encode()
 
 
 def make_mirror(

@@ -11,13 +11,13 @@ import pytest
 
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.audit import FINDINGS_KEPT, Audit, Finding, FindingKind
-from mirrorwitness.mirror.package import Status
 from mirrorwitness.mirror.progress import SilentProgress
+from mirrorwitness.mirror.result import Status
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy
 from tests.fakes.registry import Fault, RegistrySimulator, Signer
 from tests.fault.invariants import check_invariants
-from tests.unit.mirror.builder import make_mirror
+from tests.unit.mirror.builder import lasting, make_mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +157,7 @@ async def test_p1_one_repair_is_enough_where_a_document_hides_a_wrong_tarball(
     wrong = [finding.version for finding in findings if finding.version is not None]
     assert wrong == ["1.0.0"]
     assert (await mirror.repair("left-pad", *wrong)).status is Status.UPDATED
-    assert mirror.storage.objects == expected
+    assert lasting(mirror.storage.objects) == lasting(expected)
     assert await mirror.audit() == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from mirrorwitness.errors import StorageError, UnsupportedConditionError
@@ -20,10 +21,12 @@ RUN = RunRecord(started="a", finished="b", exit_code=0, last_complete="b", count
 
 async def test_a_record_comes_back_as_it_was() -> None:
     """Defaults are not stored, and are there again."""
-    catalogue = Catalogue(MemoryStorage())
+    storage = MemoryStorage()
+    catalogue = Catalogue(storage)
     record = PackageRecord(name=NAME, etag='"x"', versions={Version("1.0.0"): HELD}, blocked={"2.0.0": "policy: no"})
-    await catalogue.write_record(record)
+    info = await storage.put(layout.record_key(NAME), msgspec.json.encode(record))
     assert await catalogue.read_record(NAME) == record
+    assert await catalogue.find_record(NAME) == (record, info.etag)
     assert await catalogue.record_page() == ([layout.record_key(NAME)], None)
     assert await catalogue.read_record_key(layout.record_key(NAME)) == record
     assert repr(catalogue) == "<Catalogue over <MemoryStorage 1 objects, 0 faults planned>>"

@@ -10,7 +10,7 @@ import pytest
 
 from mirrorwitness.errors import ExitCode
 from mirrorwitness.mirror import layout
-from mirrorwitness.mirror.package import Status
+from mirrorwitness.mirror.result import Status
 from mirrorwitness.npm.names import PackageName, Version
 from tests.fakes.registry import RegistrySimulator, Signer
 from tests.fault.invariants import check_invariants

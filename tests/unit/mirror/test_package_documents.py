@@ -10,8 +10,9 @@ import pytest
 
 from mirrorwitness.errors import ExitCode, StorageUnavailableError
 from mirrorwitness.mirror import layout
-from mirrorwitness.mirror.package import PackageResult, PackageTerms
+from mirrorwitness.mirror.result import PackageResult
 from mirrorwitness.mirror.select import make_deny_rule, make_selection, parse_rule
+from mirrorwitness.mirror.terms import PackageTerms
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy, parse_keys
 from tests.fakes.registry import Fault, RegistrySimulator, Signer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mirrorwitness.errors import ExitCode, StorageUnavailableError
-from mirrorwitness.mirror.package import Status
+from mirrorwitness.mirror.result import Status
 from tests.fakes.registry import Fault, RegistrySimulator
 from tests.fault.invariants import check_invariants
 from tests.unit.mirror.builder import Mirror, make_mirror

@@ -13,7 +13,7 @@ from mirrorwitness.mirror import snapshot as module
 from mirrorwitness.mirror.gate import BlockKind
 from mirrorwitness.mirror.health import HealthTerms
 from mirrorwitness.mirror.outcome import RunSummary
-from mirrorwitness.mirror.package import Status
+from mirrorwitness.mirror.result import Status
 from mirrorwitness.mirror.samples import sample_run, sample_snapshot
 from mirrorwitness.mirror.snapshot import MirrorSnapshot, read_snapshot
 from mirrorwitness.telemetry import METRICS, metrics

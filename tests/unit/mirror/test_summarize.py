@@ -16,6 +16,7 @@ from mirrorwitness.errors import (
     StorageUnavailableError,
     UnsupportedConditionError,
 )
+from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import Catalogue, HeldVersion, PackageRecord
 from mirrorwitness.mirror.layout import SUMMARY_HEAD_KEY, node_key
 from mirrorwitness.mirror.nodes import GRACE, NodeStore
@@ -51,8 +52,8 @@ class World:
             Version(version): HeldVersion(file="f.tgz", size=1, sri=sri(content or f"{name}@{version}"))
             for version in versions
         }
-        self.records[name] = PackageRecord(name=name, versions=held)
-        await self.catalogue.write_record(self.records[name])
+        self.records[name] = PackageRecord(name=PackageName(name), versions=held)
+        self.storage.set_bytes(layout.record_key(PackageName(name)), msgspec.json.encode(self.records[name]))
 
     async def update(self, *names: str) -> Head:
         """Update the summary after a run over these packages; all of them where none is named."""
@@ -94,7 +95,7 @@ async def test_the_first_update_makes_the_tree_of_all_records(world: World) -> N
     hidden = HeldVersion(file="f.tgz", size=1, sri=sri("x"), served=False)
     damaged = HeldVersion(file="f.tgz", size=1, sri=sri("x"), damaged=True)
     versions = {**record.versions, Version("9.0.0"): hidden, Version("9.0.1"): damaged}
-    world.records["p6"] = PackageRecord(name="p6", versions=versions)
+    world.records["p6"] = PackageRecord(name=PackageName("p6"), versions=versions)
     world.check(await world.update("p6"))
 
 
@@ -154,7 +155,8 @@ async def test_thousands_of_notes_go_to_disk_and_come_back(world: World) -> None
     """More packages than memory holds: the same tree, a part at a time."""
     for number in range(11_000):
         world.records[f"p{number}"] = record = PackageRecord(
-            name=f"p{number}", versions={Version("1.0.0"): HeldVersion(file="f", size=1, sri=sri(str(number)))}
+            name=PackageName(f"p{number}"),
+            versions={Version("1.0.0"): HeldVersion(file="f", size=1, sri=sri(str(number)))},
         )
         world.storage.set_bytes(f"state/package/p{number}.json", msgspec.json.encode(record))
     with Notes() as notes:

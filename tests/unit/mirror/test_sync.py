@@ -28,12 +28,12 @@ from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.attempt import Attempts
 from mirrorwitness.mirror.outcome import PROBLEMS_KEPT, Problem, RunSummary
 from mirrorwitness.mirror.owed import OwedTerms
-from mirrorwitness.mirror.package import PackageResult, Status
+from mirrorwitness.mirror.result import PackageResult, Status
 from mirrorwitness.mirror.sync import SyncRun
 from mirrorwitness.npm.names import PackageName
 from tests.fakes.registry import Fault, RegistrySimulator
 from tests.fakes.storage import MemoryStorage
-from tests.unit.mirror.builder import NOW, STAMP, make_mirror
+from tests.unit.mirror.builder import NOW, STAMP, lasting, make_mirror
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,8 @@ class TestRun:
         mirror = make_mirror(sim, rules=["a"])
         await mirror.sync_well()
         record = await mirror.record("a")
-        await mirror.catalogue.write_record(msgspec.structs.replace(record, etag=None, last_modified=None))
+        forgetful = msgspec.structs.replace(record, etag=None, last_modified=None)
+        mirror.storage.set_bytes(layout.record_key(PackageName("a")), msgspec.json.encode(forgetful))
         mirror.storage.operations.clear()
         summary = await mirror.sync()
         assert summary.counts["packages_unchanged"] == 1
@@ -260,8 +261,9 @@ class TestRun:
         alone = make_mirror(sim, rules=rules)
         await alone.sync_well()
         assert list(one.storage.objects) == list(alone.storage.objects)
-        for key, body in one.storage.objects.items():
-            expected = alone.storage.objects[key]
+        left = lasting(one.storage.objects)
+        for key, expected in lasting(alone.storage.objects).items():
+            body = left[key]
             assert json.loads(body) == json.loads(expected) if key.endswith(".json") else body == expected
 
 

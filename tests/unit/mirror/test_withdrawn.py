@@ -10,7 +10,7 @@ import pytest
 from mirrorwitness.errors import ExitCode, StorageUnavailableError
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import Catalogue
-from mirrorwitness.mirror.package import Status
+from mirrorwitness.mirror.result import Status
 from mirrorwitness.mirror.rules import make_deny_rule
 from mirrorwitness.mirror.withdrawal import Place, WithdrawnPolicy
 from mirrorwitness.npm.names import PackageName, Version

@@ -13,13 +13,13 @@ import trio
 
 from mirrorwitness.errors import StorageUnavailableError
 from mirrorwitness.mirror import layout
-from mirrorwitness.mirror.catalogue import Catalogue, HeldVersion, PackageRecord
+from mirrorwitness.mirror.catalogue import HeldVersion, PackageRecord
 from mirrorwitness.mirror.cursor import CursorRecord
 from mirrorwitness.mirror.keeper import SummaryKeeper
 from mirrorwitness.mirror.nodes import NodeStore
 from mirrorwitness.mirror.outcome import RunSummary
 from mirrorwitness.mirror.select import make_selection, parse_rule
-from mirrorwitness.npm.names import Version
+from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy
 from mirrorwitness.run.describe import make_summarizer, read_lag
 from mirrorwitness.run.mirroring import DESCRIBE_EVERY, STOPPED_SECONDS, Mirroring, keep_described, record_run
@@ -84,8 +84,8 @@ class World:
     async def learn(self, name: str) -> None:
         """Let the run bring a package up to date."""
         held = HeldVersion(file="f", size=1, sri=sri(name))
-        record = PackageRecord(name=name, versions={Version("1.0.0"): held})
-        await Catalogue(self.storage).write_record(record)
+        record = PackageRecord(name=PackageName(name), versions={Version("1.0.0"): held})
+        self.storage.set_bytes(layout.record_key(record.name), msgspec.json.encode(record))
         await self.keeper.note(record)
 
     def published(self) -> Any:
