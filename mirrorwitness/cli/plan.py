@@ -30,8 +30,9 @@ SCHEMA = "mirrorwitness-plan-1"
 def plan(*, exact: bool, is_json: bool, **given: object) -> None:
     """Print packages, versions, files and bytes that a sync would bring, and what is blocked and why.
 
-    Downloads no tarball and writes nothing. Bytes are exact for files that are stored already (and, with --exact, for
-    all); otherwise they are estimated from upstream's unpacked size, and marked so.
+    Downloads no tarball, and writes nothing but how many requests it sent (state/budget/). Bytes are exact for files
+    that are stored already (and, with --exact, for all); otherwise they are estimated from upstream's unpacked size,
+    and marked so.
 
     \b
     Example:

@@ -6,7 +6,7 @@ Rules:
   pace allows another start; waiting is in order of arrival.
 - Whatever is sent goes through a slot: each try, and each hop of a redirect, takes one and costs the budget one
   request. Hosts that the operator calls free (peers) cost it nothing.
-- A pause is shared by everybody who wants the host and never shortened by a later, shorter one.
+- A pause is shared by everybody who wants the host, in other processes too, and never shortened by a later one.
 - Nothing here decides; `mirrorwitness.fetch.politeness` does.
 """
 
@@ -26,10 +26,18 @@ if TYPE_CHECKING:
 
     from mirrorwitness.fetch.redirects import Origin
 
-__all__ = ["HostGate", "HostStatistics", "RequestBudget", "Slot"]
+__all__ = ["HostGate", "HostStatistics", "PauseBoard", "RequestBudget", "Slot"]
 
 NO_ANSWER = "none"
 """What stands for the status where none came."""
+
+
+class PauseBoard(Protocol):
+    """Where workers tell each other of pauses (`mirrorwitness.mirror.pauses`)."""
+
+    async def exchange(self, gate: HostGate) -> None:
+        """Tell others of the gate's pauses and let it `hold` for theirs, where it is time. Never fails."""
+        ...
 
 
 class RequestBudget(Protocol):
@@ -119,6 +127,7 @@ class HostGate:
         max_rate: starts of requests per second to one host; None: no limit but the host's own.
         budget: what every request is taken from; None: requests are counted only.
         free: origins whose requests cost the budget nothing.
+        board: where pauses are shared with other workers; None: with nobody.
     """
 
     def __init__(
@@ -128,6 +137,7 @@ class HostGate:
         max_rate: float | None = None,
         budget: RequestBudget | None = None,
         free: frozenset[Origin] = frozenset(),
+        board: PauseBoard | None = None,
     ) -> None:
         if max_in_flight < 1 or (max_rate is not None and max_rate <= 0):
             raise ConfigurationError(f"max_in_flight {max_in_flight} and max_rate {max_rate}: expected more than 0")
@@ -135,6 +145,7 @@ class HostGate:
         self._interval = 0.0 if max_rate is None else 1 / max_rate
         self._budget = budget
         self._free = free
+        self._board = board
         self._hosts: dict[Origin, _Host] = {}
 
     def __repr__(self) -> str:
@@ -194,6 +205,16 @@ class HostGate:
         host.failures += 1
         host.paused_until = max(host.paused_until, trio.current_time() + seconds)
 
+    def hold(self, origin: Origin, seconds: float) -> None:
+        """Leave a host alone because another worker was asked to; counts as no answer of the host to us."""
+        host = self._host(origin)
+        host.paused_until = max(host.paused_until, trio.current_time() + seconds)
+
+    def pauses(self) -> dict[Origin, float]:
+        """Return the hosts that are paused now, with the seconds that are left."""
+        now = trio.current_time()
+        return {origin: host.paused_until - now for origin, host in self._hosts.items() if host.paused_until > now}
+
     def record_success(self, origin: Origin) -> None:
         """Note that a host answers again."""
         self._host(origin).failures = 0
@@ -203,6 +224,8 @@ class HostGate:
         return self._host(origin).failures
 
     async def _start(self, origin: Origin, host: _Host) -> None:
+        if self._board is not None:
+            await self._board.exchange(self)
         budget = None if origin in self._free else self._budget
         if budget is not None:
             await budget.take()

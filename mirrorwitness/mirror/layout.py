@@ -15,6 +15,7 @@
     state/coverage.json                   how much the mirror serves
     state/cursor/<I>-of-<N>.json          where the follower of a shard stands
     state/budget/<yyyy-mm>.json           requests to upstream that were taken in a month
+    state/pause/<digest>.json             until when a host is to be left alone
     state/tombstones/<name>/<version>/<event>-<digest>.json  what upstream withdrew, and when we saw it
     state/releases/<name>/<version>/<event>-<digest>.json  which of these the operator lifted, and why
     state/sources/<digest>.json           which sources sent wrong bytes, and until when they are not asked
@@ -59,6 +60,7 @@ __all__ = [
     "NODE_PREFIX",
     "NOTE_KEY",
     "PACKAGE_PREFIX",
+    "PAUSE_PREFIX",
     "PUBLIC_PREFIXES",
     "RECORD_PREFIX",
     "REPLACED_PREFIX",
@@ -76,6 +78,7 @@ __all__ = [
     "name_of_record_key",
     "node_key",
     "packument_key",
+    "pause_key",
     "quarantine_key",
     "record_key",
     "release_key",
@@ -100,6 +103,7 @@ NODE_PREFIX: Final = "about/summary/"
 SUMMARY_HEAD_KEY: Final = "state/summary/head.json"
 REPLACED_PREFIX: Final = "state/summary/replaced/"
 BUDGET_PREFIX: Final = "state/budget/"
+PAUSE_PREFIX: Final = "state/pause/"
 COVERAGE_KEY: Final = "state/coverage.json"
 CURSOR_PREFIX: Final = "state/cursor/"
 LAST_RUN_KEY: Final = "state/run/last.json"
@@ -167,6 +171,11 @@ def name_of_record_key(key: str, *, prefix: str) -> str | None:
 def budget_key(month: str) -> str:
     """Return the key of a month's budget of requests; `month` is ``2026-09``."""
     return f"{BUDGET_PREFIX}{month}.json"
+
+
+def pause_key(origin: str) -> str:
+    """Return the key of a host's pause; `origin` is its scheme, name and port."""
+    return f"{PAUSE_PREFIX}{hashlib.sha256(origin.encode()).hexdigest()[:32]}.json"
 
 
 def cursor_key(shard: str) -> str:

@@ -3,7 +3,8 @@
 Rules:
 
 - Components get values and collaborators here; none of them knows `mirrorwitness.config` (STYLE 38).
-- One `HostGate` for all registries of a process, so that hosts they share are paused and bounded together (P9). Each
+- One `HostGate` for all registries of a process, so that hosts they share are paused and bounded together (P9); pauses
+  are shared with the other workers of the mirror as well. Each
   of N shards has an N-th of the rate, and takes its requests from the month's budget that all of them share.
 - Signing keys only ever accumulate: the stored set and the registry's are merged, and a registry that shows other
   bytes under a known keyid stops the command (`SignatureError`). An unreachable keys endpoint changes nothing.
@@ -16,15 +17,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from mirrorwitness.errors import ConfigurationError, UpstreamError
 from mirrorwitness.fetch import Backoff, FetchOptions, HostGate, Patience, make_user_agent, open_fetcher
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import Catalogue
+from mirrorwitness.mirror.pauses import SharedPauses
 from mirrorwitness.mirror.select import expand, make_selection
 from mirrorwitness.mirror.terms import PackageTerms
 from mirrorwitness.npm.registry import Registry, RegistryOptions
 from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy, format_keys, parse_keys
-from mirrorwitness.run.budgeting import find_free_origins, open_lease
+from mirrorwitness.run.budgeting import find_free_origins, open_lease, worker_name
 from mirrorwitness.run.scopes import Home, is_same_registry, keep_home
 from mirrorwitness.storage.address import open_storage
 
@@ -40,6 +44,9 @@ if TYPE_CHECKING:
     from mirrorwitness.storage import Storage
 
 __all__ = ["Upstream", "Wishes", "now", "open_mirror", "open_upstream", "refresh_keys"]
+
+TELL_SECONDS: Final = 5.0
+"""How long an ending run tries to tell others of pauses."""
 
 PEER_TRIES: Final = 2
 PEER_PAUSE: Final = 10.0
@@ -177,30 +184,38 @@ async def open_upstream(wishes: Wishes, *, storage: Storage | None, shards: int 
     rate = limits.requests_per_second / shards
     async with open_lease(wishes.config, storage, now=now) as lease, open_fetcher(options) as fetcher:
         free = find_free_origins(wishes.config)
-        gate = HostGate(max_in_flight=limits.connections, max_rate=rate or None, budget=lease, free=free)
-        yield Upstream(
-            tuple(
-                Registry(
-                    base=registry.url,
-                    fetcher=fetcher,
-                    gate=gate,
-                    options=RegistryOptions(
-                        token=wishes.tokens.get(registry.url),
-                        allowed_hosts=registry.tarball_hosts,
-                        tries=Backoff(attempts=_tries(registry, limits.retries)),
-                        max_pause=min(limits.retry_after_max, PEER_PAUSE)
-                        if registry.role == "peer"
-                        else limits.retry_after_max,
-                        max_packument_bytes=limits.packument_max,
-                        max_tarball_bytes=limits.tarball_max,
-                    ),
-                )
-                for registry in wishes.config.registries
+        board = None
+        if storage is not None:
+            board = SharedPauses(storage=storage, worker=worker_name(), now=now, most=limits.retry_after_max)
+        gate = HostGate(max_in_flight=limits.connections, max_rate=rate or None, budget=lease, free=free, board=board)
+        try:
+            yield Upstream(_make_registries(wishes, fetcher, gate), fetcher, gate, lease)
+        finally:
+            if board is not None:  # a job that starts in a minute is told too
+                with trio.move_on_after(TELL_SECONDS, shield=True):
+                    await board.exchange(gate)
+
+
+def _make_registries(wishes: Wishes, fetcher: Fetcher, gate: HostGate) -> tuple[Registry, ...]:
+    limits = wishes.config.limits
+    return tuple(
+        Registry(
+            base=registry.url,
+            fetcher=fetcher,
+            gate=gate,
+            options=RegistryOptions(
+                token=wishes.tokens.get(registry.url),
+                allowed_hosts=registry.tarball_hosts,
+                tries=Backoff(attempts=_tries(registry, limits.retries)),
+                max_pause=min(limits.retry_after_max, PEER_PAUSE)
+                if registry.role == "peer"
+                else limits.retry_after_max,
+                max_packument_bytes=limits.packument_max,
+                max_tarball_bytes=limits.tarball_max,
             ),
-            fetcher,
-            gate,
-            lease,
         )
+        for registry in wishes.config.registries
+    )
 
 
 def _tries(registry: RegistrySettings, retries: int) -> int:

@@ -17,13 +17,15 @@ from mirrorwitness.errors import BudgetExhaustedError, ExitCode
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.select import parse_rule
 from mirrorwitness.mirror.shards import WHOLE, Shard
+from mirrorwitness.npm.names import PackageName
 from mirrorwitness.run.budgeting import find_free_origins
 from mirrorwitness.run.following import run_follow
 from mirrorwitness.run.mirroring import run_sync
-from mirrorwitness.run.session import Wishes, open_upstream
+from mirrorwitness.run.session import Wishes, open_mirror, open_upstream
 from tests.fakes.feed import FeedSimulator
 from tests.fakes.registry import Fault, RegistrySimulator, Signer
 from tests.fakes.serving import serve
+from tests.fakes.storage import MemoryStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,6 +157,26 @@ async def test_peers_cost_the_registrys_budget_nothing(site: Site) -> None:
         site.peer.base = site.sim.base
         assert find_free_origins(site.config(has_peer=True)) == frozenset()
         assert len(both.registries) == 2
+
+
+@pytest.mark.slow
+async def test_p9_a_job_that_was_sent_away_tells_the_next_one(site: Site) -> None:
+    """A scheduled run ends with the 429 it got; the one after it asks that host for nothing until the pause is over."""
+    site.limits |= {"packages": 1, "retries": 0}
+    site.sim.fail("p7", Fault.status(429, retry_after="120"), times=1)  # the last name of all
+    async with serve(site.sim):
+        wishes = site.wishes()
+        assert (await run_sync(wishes, SilentProgress())).exit_code() is not ExitCode.COMPLETE
+        before = site.sent()
+        async with open_upstream(wishes, storage=MemoryStorage()) as stranger:
+            assert (await stranger.authority.packument(PackageName("p7"))).body is not None
+        async with open_mirror(wishes.config) as storage, open_upstream(wishes, storage=storage) as upstream:
+            with trio.move_on_after(0.5) as scope:
+                await upstream.authority.packument(PackageName("p7"))
+            assert scope.cancelled_caught
+            (paused,) = upstream.gate.pauses().values()
+            assert 60 < paused <= 132
+    assert site.sent() == before + 1
 
 
 @pytest.mark.slow
