@@ -20,9 +20,11 @@
     │   │   ├── CursorLostError       another worker moved the cursor of our shard
     │   │   └── PackageLostError      another worker changes the same package
     │   └── UnsupportedConditionError the service does not do conditional writes
+    ├── RolledBackError               the state of a witness is older than what it signed: nothing more is signed
     └── SecurityError                 bytes, signatures or logs disagree; never retried, never caught by a default
         ├── IntegrityMismatchError    bytes are not what their digest says
         ├── SignatureError            a signature that is there and does not verify
+        ├── ProofError                a Merkle proof that does not verify
         └── EquivocationError         one version, two integrities
 
 Rules:
@@ -51,6 +53,8 @@ __all__ = [
     "ObjectMissingError",
     "PackageLostError",
     "PreconditionFailedError",
+    "ProofError",
+    "RolledBackError",
     "SecurityError",
     "SelectionError",
     "SignatureError",
@@ -174,6 +178,10 @@ class UnsupportedConditionError(StorageError):
     """The service answered that it does not do this kind of conditional write."""
 
 
+class RolledBackError(MirrorWitnessError):
+    """What a witness remembers of a log is older than what it signed; to go on could contradict it (P7)."""
+
+
 class SecurityError(MirrorWitnessError):
     """Bytes, a signature or a log disagree. Kept as evidence, reported, exit code 4."""
 
@@ -186,6 +194,10 @@ class SignatureError(SecurityError):
     """A signature that is present and does not verify."""
 
 
+class ProofError(SecurityError):
+    """A Merkle proof that does not verify: two tree heads, or an entry and a tree, do not belong together."""
+
+
 class EquivocationError(SecurityError):
     """One name@version with two integrities: somebody was shown other bytes."""
 
@@ -193,6 +205,7 @@ class EquivocationError(SecurityError):
 _EXIT_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (BudgetExhaustedError, ExitCode.PARTIAL),
     (ConfigurationError, ExitCode.USAGE),
+    (RolledBackError, ExitCode.DIVERGENCE),
     (SecurityError, ExitCode.DIVERGENCE),
     (UpstreamError, ExitCode.UPSTREAM),
     (StorageRefusedError, ExitCode.USAGE),

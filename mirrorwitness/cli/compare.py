@@ -15,7 +15,7 @@ from mirrorwitness.cli.options import json_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, format_bytes, hint, print_facts, print_json, print_table
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.run.compare import compare_mirrors
-from mirrorwitness.tlog.note import parse_verifier_key
+from mirrorwitness.tlog.keys import parse_verifier_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 import click
 
 from mirrorwitness.cli.boundary import fail
+from mirrorwitness.cli.keyfile import write_key
 from mirrorwitness.cli.output import EXIT_CODES_HELP, hint
 from mirrorwitness.errors import ConfigurationError
-from mirrorwitness.tlog.note import SEED_BYTES, format_signer_key, make_signer_key
+from mirrorwitness.tlog.keys import SEED_BYTES, format_signer_key, make_signer_key
 
 __all__ = ["keygen"]
 
@@ -37,26 +37,8 @@ def keygen(*, name: str, out: Path) -> None:
     """
     try:
         key = make_signer_key(name, secrets.token_bytes(SEED_BYTES))
-        _write(out, format_signer_key(key))
+        write_key(out, format_signer_key(key))
     except ConfigurationError as error:
         fail(error, "", is_json=False)
     click.echo(str(key.verifier))
     hint(f'wrote {out}; next: mirror_key = "{out}" in mirrorwitness.toml, and publish the line above')
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a new file that nobody else can read; not even a half-written one is left behind."""
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise ConfigurationError(f"{path} exists already: a key is never replaced; write another file") from error
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from error
-    try:
-        with os.fdopen(file, "w", encoding="utf-8") as opened:
-            opened.write(f"{text}\n")
-            opened.flush()
-            os.fsync(opened.fileno())
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from error

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.nodes import Head
     from mirrorwitness.mirror.select import Selection
     from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy
-    from mirrorwitness.tlog.note import SignerKey
+    from mirrorwitness.tlog.keys import SignerKey
 
 __all__ = ["ABOUT_SCHEMA", "Kind", "describe_summary", "find_kind", "format_about", "make_about", "sign_about"]
 

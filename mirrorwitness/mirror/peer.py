@@ -29,14 +29,15 @@ from mirrorwitness.errors import (
 from mirrorwitness.fetch import Session, SickAnswerError, make_policy, make_status_error
 from mirrorwitness.mirror.about import ABOUT_SCHEMA
 from mirrorwitness.mirror.summary import FORMAT, MAX_NODE_BYTES, MAX_VERSIONS, Ref, parse_node
-from mirrorwitness.tlog.note import MAX_NOTE_BYTES, open_note, parse_verifier_key
+from mirrorwitness.tlog.keys import parse_verifier_key
+from mirrorwitness.tlog.note import MAX_NOTE_BYTES, open_note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mirrorwitness.fetch import Fetcher, HostGate
     from mirrorwitness.mirror.summary import Node
-    from mirrorwitness.tlog.note import VerifierKey
+    from mirrorwitness.tlog.keys import VerifierKey
 
 __all__ = ["MAX_ABOUT_BYTES", "Description", "NodeGoneError", "Peer"]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mirrorwitness.mirror.reconcile import Task
     from mirrorwitness.mirror.summary import Node
-    from mirrorwitness.tlog.note import VerifierKey
+    from mirrorwitness.tlog.keys import VerifierKey
 
 __all__ = ["MirrorComparison", "compare_mirrors"]
 

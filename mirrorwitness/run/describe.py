@@ -27,7 +27,8 @@ from mirrorwitness.mirror.parts import Digests
 from mirrorwitness.mirror.snapshot import read_cursors
 from mirrorwitness.mirror.summarize import Summarizer
 from mirrorwitness.run.session import now, open_mirror
-from mirrorwitness.tlog.note import MAX_NOTE_BYTES, parse_signer_key
+from mirrorwitness.tlog.keys import parse_signer_key
+from mirrorwitness.tlog.note import MAX_NOTE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.nodes import Head
     from mirrorwitness.run.session import Wishes
     from mirrorwitness.storage import Storage
-    from mirrorwitness.tlog.note import SignerKey
+    from mirrorwitness.tlog.keys import SignerKey
 
 __all__ = [
     "Rebuilt",

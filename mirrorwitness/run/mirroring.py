@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.terms import PackageTerms
     from mirrorwitness.run.session import Upstream, Wishes
     from mirrorwitness.storage import Storage
-    from mirrorwitness.tlog.note import SignerKey
+    from mirrorwitness.tlog.keys import SignerKey
 
 __all__ = ["Mirroring", "keep_described", "open_mirroring", "prepare_packages", "record_run", "run_sync"]
 

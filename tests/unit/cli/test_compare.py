@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from mirrorwitness.cli import main
 from mirrorwitness.cli.compare import _show_progress as show_progress
-from mirrorwitness.tlog.note import open_note, parse_verifier_key
+from mirrorwitness.tlog.keys import parse_verifier_key
+from mirrorwitness.tlog.note import open_note
 from tests.fakes.registry import Fault
 from tests.fakes.served_mirror import serve_mirror
 

@@ -13,7 +13,8 @@ from mirrorwitness.mirror.coverage import Coverage
 from mirrorwitness.mirror.nodes import Head
 from mirrorwitness.mirror.select import Selection, make_deny_rule, make_rule, make_selection, parse_rule
 from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy, parse_keys
-from mirrorwitness.tlog.note import make_signer_key, open_note
+from mirrorwitness.tlog.keys import make_signer_key
+from mirrorwitness.tlog.note import open_note
 from tests.fakes.registry import Signer
 
 RUN = RunRecord(

@@ -1,27 +1,22 @@
-"""Signed notes: vectors of others, round trips, and what a forger could try."""
+"""Signed notes: vectors of others, what is no note, and what a forger could try."""
 
 from __future__ import annotations
 
-import base64
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mirrorwitness.errors import ConfigurationError, SignatureError, UpstreamProtocolError
+from mirrorwitness.tlog.keys import KeyId, KeyType, make_signer_key, parse_signer_key, parse_verifier_key
 from mirrorwitness.tlog.note import (
     MAX_NOTE_BYTES,
     MAX_SIGNATURES,
     Note,
     Signature,
-    VerifierKey,
+    check_lines,
+    format_lines,
     format_note,
-    format_signer_key,
-    make_signer_key,
     open_note,
+    parse_lines,
     parse_note,
-    parse_signer_key,
-    parse_verifier_key,
     sign_note,
 )
 
@@ -44,13 +39,14 @@ GO_OTHER_LINE = (
     "— EnochRoot rwz+eBzmZa0SO3NbfRGzPCpDckykFXSdeX+MNtCOXm2/5n2tiOHp+vAF1aGrQ5ovTG01oOTGwnWLox33WWd1RvMc+QQ=\n"
 ).encode()
 
-# golang.org/x/mod sumdb/note: a wrong length and an unknown type, each with the ID that belongs to it.
-GO_BAD_LENGTH = "PeterNeumann+cc469956+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TWBADKEY=="
-GO_BAD_TYPE = "PeterNeumann+173116ae+ZRpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
-
 ALICE = make_signer_key("alice.example", bytes(range(32)))
 BOB = make_signer_key("bob.example", bytes(range(1, 33)))
+COSIGNER = make_signer_key("alice.example", bytes(range(32)), KeyType.COSIGNATURE)
 TEXT = b"first\n\nlast\n"
+LINE = parse_note(sign_note(TEXT, [ALICE])).signatures[0]
+FORGED = Signature(LINE.name, LINE.key_id, bytes(64))
+POST_QUANTUM_BYTES = 4627
+"""Length of an ML-DSA-87 signature: "nearly 5kB", as the specification says."""
 
 
 def test_the_specification_s_note_opens() -> None:
@@ -64,8 +60,6 @@ def test_the_specification_s_note_opens() -> None:
 def test_go_s_key_signs_the_same_bytes() -> None:
     """Ed25519 is deterministic: the published private key gives the published note."""
     key = parse_signer_key(GO_SIGNER)
-    assert str(key.verifier) == GO_KEY
-    assert format_signer_key(key) == GO_SIGNER
     assert sign_note(GO_TEXT, [key]) == GO_TEXT + b"\n" + GO_LINE
 
 
@@ -75,55 +69,6 @@ def test_two_signatures_of_go_s_tests() -> None:
     peter, enoch = parse_verifier_key(GO_KEY), parse_verifier_key(GO_OTHER_KEY)
     assert open_note(body, [peter, enoch])[1] == (peter, enoch)
     assert open_note(body, [enoch])[1] == (enoch,)
-
-
-@pytest.mark.parametrize("text", [GO_BAD_LENGTH, GO_BAD_TYPE])
-def test_go_s_bad_keys_are_refused(text: str) -> None:
-    """A wrong length (its base64 is not canonical either) and an unknown type, although their IDs are right."""
-    with pytest.raises(ConfigurationError, match=r"expected (NAME|0x01)"):
-        parse_verifier_key(text)
-
-
-@pytest.mark.parametrize("text", [GO_KEY, GO_SIGNER])
-def test_every_mangled_key_is_refused(text: str) -> None:
-    """No part of a key and no key with one other character is a key."""
-    parse = parse_signer_key if text == GO_SIGNER else parse_verifier_key
-    parts = {text[start:end] for start in range(len(text)) for end in range(start, len(text) + 1)} - {text}
-    parts |= {text[:at] + chr(ord(text[at]) + 1) + text[at + 1 :] for at in range(len(text))}
-    for part in parts:
-        with pytest.raises(ConfigurationError):
-            parse(part)
-
-
-def test_messages_about_a_private_key_do_not_show_it() -> None:
-    """Neither its `repr` nor the refusal of a damaged one."""
-    secret = GO_SIGNER.rpartition("+")[2]
-    with pytest.raises(ConfigurationError) as caught:
-        parse_signer_key(GO_SIGNER.replace("c74f20a3", "c74f20a4"))
-    assert secret not in str(caught.value)
-    with pytest.raises(ConfigurationError) as caught:
-        parse_signer_key(GO_SIGNER[:-4])
-    assert secret[:20] not in str(caught.value)
-    assert "seed" not in repr(parse_signer_key(GO_SIGNER))
-
-
-@given(text=st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs"])), more=st.integers(0, 3))
-def test_every_text_without_control_characters_round_trips(text: str, more: int) -> None:
-    """What was signed opens, with empty lines inside too, and its bytes are kept."""
-    signed = f"{text}{chr(10) * more}\n".encode()
-    body = sign_note(signed, [ALICE, BOB])
-    note, keys = open_note(body, [BOB.verifier, ALICE.verifier])
-    assert (note.text, keys) == (signed, (ALICE.verifier, BOB.verifier))
-    assert format_note(note) == body
-
-
-@given(at=st.integers(0, len(sign_note(TEXT, [ALICE])) - 1), mask=st.integers(1, 255))
-def test_replaced_bytes_anywhere_are_refused(at: int, mask: int) -> None:
-    """No changed byte leaves a note that opens."""
-    body = bytearray(sign_note(TEXT, [ALICE]))
-    body[at] ^= mask
-    with pytest.raises((SignatureError, UpstreamProtocolError)):
-        open_note(bytes(body), [ALICE.verifier])
 
 
 @pytest.mark.parametrize(
@@ -146,6 +91,13 @@ def test_replaced_bytes_anywhere_are_refused(at: int, mask: int) -> None:
         (SPEC_NOTE.replace(b"aQM=", b"aQN="), "is not a signature line"),
         (SPEC_NOTE.replace(b"aQM=", b"aQM"), "is not a signature line"),
         (SPEC_NOTE.replace(b"aQM=", "aQMé".encode()), "is not a signature line"),
+        (SPEC_NOTE.replace(b"\xe2\x80\x94 ", b"\xe2\x80\x94"), "is not a signature line"),
+        (SPEC_NOTE.replace(b"\xe2\x80\x94 ", b"\xe2\x80\x94  "), "is not a signature line"),
+        (SPEC_NOTE.replace(b"aQM=", b"aQM= "), "is not a signature line"),
+        (SPEC_NOTE.replace(b"example message", b"\xed\xa0\x80"), "byte 11 is not UTF-8"),
+        (SPEC_NOTE.replace(b"example message", b"example\x1fmessage"), "control character"),
+        (SPEC_NOTE + b"and text\n", "is not a signature line"),
+        (SPEC_NOTE[SPEC_NOTE.index(b"\n\n") + 1 :], "expected text"),
         ("text\n\n— name AAAAAA==\n".encode(), "is not a signature line"),
         (SPEC_NOTE + SPEC_NOTE.split(b"\n\n")[1] * MAX_SIGNATURES, f"has {MAX_SIGNATURES + 1} signatures"),
         (b"x" * MAX_NOTE_BYTES + SPEC_NOTE, "more than 1000000"),
@@ -157,39 +109,121 @@ def test_malformed(body: bytes, reason: str) -> None:
         parse_note(body)
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "expected signature lines"),
+        (b"\n", "is not a signature line"),
+        (format_lines([LINE])[:-1], "expected signature lines"),
+        (format_lines([LINE]) + b"\n", "is not a signature line"),
+        (b"\n" + format_lines([LINE]), "is not a signature line"),
+        (format_lines([LINE]) + b"\xff\n", r"signature lines: byte \d+ is not UTF-8"),
+        (format_lines([LINE]).replace(b"\n", b"\r\n"), "signature lines: has the control character"),
+        (format_lines([LINE] * (MAX_SIGNATURES + 1)), f"has {MAX_SIGNATURES + 1} signatures"),
+        (format_lines([Signature("a", LINE.key_id, bytes(MAX_NOTE_BYTES))]), "more than 1000000"),
+    ],
+)
+def test_malformed_lines(body: bytes, reason: str) -> None:
+    """What a witness answers is read as strictly as a note."""
+    with pytest.raises(UpstreamProtocolError, match=reason):
+        parse_lines(body)
+
+
+def test_lines_alone_are_written_as_they_were_read() -> None:
+    """The answer of a witness is the end of a note."""
+    body = SPEC_NOTE.split(b"\n\n")[1] + GO_LINE + GO_OTHER_LINE
+    assert format_lines(parse_lines(body)) == body
+    assert parse_note(GO_TEXT + b"\n" + body).signatures == parse_lines(body)
+
+
+def test_the_limits_are_exact() -> None:
+    """The largest note and the most lines are read; one byte and one line more are not (see above)."""
+    most = Note(b"a\n", (LINE,) * MAX_SIGNATURES)
+    assert parse_note(format_note(most)) == most
+    missing = MAX_NOTE_BYTES - len(format_note(Note(b"\n", (LINE,))))
+    largest = format_note(Note(b"a" * missing + b"\n", (LINE,)))
+    assert (len(largest), len(parse_note(largest).text)) == (MAX_NOTE_BYTES, missing + 1)
+    with pytest.raises(UpstreamProtocolError, match="has 1000001 bytes"):
+        parse_note(b"a" + largest)
+
+
+def test_the_last_empty_line_ends_the_text() -> None:
+    """The text may be empty lines, and even look like a signed note itself."""
+    for text in (b"\n", b"\n\n", b"a\n\n\n", sign_note(TEXT, [BOB])):
+        note, signed = open_note(sign_note(text, [ALICE]), [ALICE.verifier])
+        assert (note.text, signed) == (text, (ALICE.verifier,))
+    with pytest.raises(SignatureError, match="no trusted key"):
+        open_note(sign_note(sign_note(TEXT, [BOB]), [ALICE]), [BOB.verifier])
+
+
 def test_an_unknown_type_of_signature_is_kept() -> None:
     """A short and a long signature of other types than ours are read and written again."""
-    lines = tuple(Signature(f"k{size}", ALICE.verifier.key_id, bytes(size)) for size in (1, 2424))
+    lines = tuple(Signature(f"k{size}", LINE.key_id, bytes(size)) for size in (1, 2424))
     note = Note(b"text\n", lines)
     assert parse_note(format_note(note)) == note
 
 
+def test_sixteen_signatures_of_any_size_are_accepted() -> None:
+    """The specification wants as many; here they are post-quantum, of unknown keys, around the one that counts."""
+    others = tuple(
+        Signature(f"witness{i}.example", KeyId(bytes([i] * 4)), bytes(POST_QUANTUM_BYTES)) for i in range(60)
+    )
+    body = format_note(Note(TEXT, (*others[:30], LINE, *others[30:])))
+    note, signed = open_note(body, [ALICE.verifier])
+    assert (len(note.signatures), signed) == (61, (ALICE.verifier,))
+
+
 def test_same_name_or_same_id_alone_is_not_the_key() -> None:
     """A line counts only where both are right; it is passed over otherwise, also where it verifies nowhere."""
-    body = sign_note(TEXT, [ALICE])
-    (line,) = parse_note(body).signatures
-    others = (Signature("mallory", line.key_id, b"x"), Signature(line.name, BOB.verifier.key_id, b"x"))
-    assert open_note(format_note(Note(TEXT, (*others, line))), [ALICE.verifier])[1] == (ALICE.verifier,)
+    others = (Signature("mallory", LINE.key_id, b"x"), Signature(LINE.name, BOB.verifier.key_id, b"x"))
+    assert open_note(format_note(Note(TEXT, (*others, LINE))), [ALICE.verifier])[1] == (ALICE.verifier,)
     with pytest.raises(SignatureError, match=r"no trusted key signed the note: trusted are alice.example\+"):
         open_note(format_note(Note(TEXT, others)), [ALICE.verifier])
     with pytest.raises(SignatureError, match="trusted are none"):
-        open_note(body, [])
+        open_note(sign_note(TEXT, [ALICE]), [])
+
+
+def test_a_line_is_of_the_key_whose_name_and_id_it_says() -> None:
+    """Both, whatever its value; the public key in two types is two keys."""
+    assert FORGED.is_of(ALICE.verifier)
+    assert not any(LINE.is_of(key.verifier) for key in (BOB, COSIGNER))
+    assert not Signature("mallory", LINE.key_id, LINE.value).is_of(ALICE.verifier)
+
+
+def test_a_good_line_under_another_name_does_not_count() -> None:
+    """The signature is Alice's, the line says that it is somebody else's."""
+    for line in (Signature("mallory", LINE.key_id, LINE.value), Signature(LINE.name, KeyId(b"\0\0\0\0"), LINE.value)):
+        with pytest.raises(SignatureError, match="no trusted key"):
+            open_note(format_note(Note(TEXT, (line,))), [ALICE.verifier])
 
 
 def test_a_bad_line_is_not_made_good_by_another_one() -> None:
-    """One forged line of a trusted key refuses the whole note, before and behind a good one."""
-    good = parse_note(sign_note(TEXT, [ALICE, BOB])).signatures
-    forged = Signature(BOB.name, BOB.verifier.key_id, good[0].value)
-    for lines in ((good[0], forged), (forged, good[0])):
-        with pytest.raises(SignatureError, match="does not verify"):
-            open_note(format_note(Note(TEXT, lines)), [ALICE.verifier, BOB.verifier])
+    """One forged line of a trusted key refuses the whole note, before and behind a good one of it or of another."""
+    bob = parse_note(sign_note(TEXT, [BOB])).signatures[0]
+    for good in (LINE, bob):
+        for lines in ((good, FORGED), (FORGED, good), (good, good, FORGED)):
+            with pytest.raises(SignatureError, match=r"the key alice.example\+\w{8} does not verify"):
+                open_note(format_note(Note(TEXT, lines)), [ALICE.verifier, BOB.verifier])
 
 
-def test_duplicate_lines_of_a_trusted_key_are_refused() -> None:
-    """Also where both are good."""
-    (line,) = parse_note(sign_note(TEXT, [ALICE])).signatures
-    with pytest.raises(SignatureError, match="two signatures"):
-        open_note(format_note(Note(TEXT, (line, line))), [ALICE.verifier])
+def test_a_forged_line_of_a_key_that_is_not_trusted_is_passed_over() -> None:
+    """Nobody can make a note useless by adding to it a line of a key that its reader does not know."""
+    body = format_note(Note(TEXT, (FORGED, *parse_note(sign_note(TEXT, [BOB])).signatures)))
+    assert open_note(body, [BOB.verifier])[1] == (BOB.verifier,)
+
+
+def test_a_repeated_line_is_accepted_where_each_verifies() -> None:
+    """The specification does not forbid it; the key is named once."""
+    for lines in ((LINE, LINE), (LINE, *parse_note(sign_note(TEXT, [BOB])).signatures, LINE)):
+        note, signed = open_note(format_note(Note(TEXT, lines)), [ALICE.verifier])
+        assert (note.signatures, signed) == (lines, (ALICE.verifier,))
+
+
+@pytest.mark.parametrize("value", [LINE.value[:-1], LINE.value + b"\0", b"\0", LINE.value * 2], ids=len)
+def test_a_signature_of_another_length_does_not_verify(value: bytes) -> None:
+    """Nothing is cut or padded to make it fit."""
+    with pytest.raises(SignatureError, match="does not verify"):
+        open_note(format_note(Note(TEXT, (Signature(LINE.name, LINE.key_id, value),))), [ALICE.verifier])
 
 
 def test_keys_that_cannot_be_told_apart_are_refused() -> None:
@@ -198,10 +232,55 @@ def test_keys_that_cannot_be_told_apart_are_refused() -> None:
         open_note(SPEC_NOTE, [ALICE.verifier, ALICE.verifier])
 
 
-@pytest.mark.parametrize("text", [b"", b"no newline", b"\xff\n", b"a\tb\n"])
-def test_only_text_is_signed(text: bytes) -> None:
+def test_lines_of_no_trusted_key_are_no_error_by_themselves() -> None:
+    """Whoever asks says what none means."""
+    lines = parse_note(SPEC_NOTE).signatures
+    assert check_lines(lines, [ALICE.verifier], lambda _key, _line: False) == ()
+    assert check_lines([], [], lambda _key, _line: True) == ()
+
+
+def test_messages_stay_short_whatever_a_note_carries() -> None:
+    """A note with many long names of keys does not fill a log."""
+    lines = tuple(Signature("n" * 1000, KeyId(bytes([i] * 4)), b"x") for i in range(MAX_SIGNATURES))
+    with pytest.raises(SignatureError) as caught:
+        open_note(format_note(Note(TEXT, lines)), [ALICE.verifier])
+    assert len(str(caught.value)) < 700
+    with pytest.raises(UpstreamProtocolError) as malformed:
+        parse_note(b"text\n\n" + b"x" * 10_000 + b"\n")
+    assert len(str(malformed.value)) < 200
+
+
+@pytest.mark.parametrize("kind", [KeyType.COSIGNATURE, KeyType.ML_DSA_44])
+def test_the_key_of_a_cosigner_signs_and_opens_no_note(kind: KeyType) -> None:
+    """Its signatures are of other messages; signed as a text, a note that looks like one of these would be one."""
+    cosigner = make_signer_key("alice.example", bytes(range(32)), kind)
+    with pytest.raises(ConfigurationError, match=f"is of type {kind.title}, and signs no notes"):
+        sign_note(TEXT, [ALICE, cosigner])
+    with pytest.raises(ConfigurationError, match=f"is of type {kind.title}, and signs no notes"):
+        open_note(sign_note(TEXT, [ALICE]), [ALICE.verifier, cosigner.verifier])
+
+
+def test_a_note_cannot_pose_as_a_cosignature() -> None:
+    """Attack: have a cosigner's key sign a note with the text of a cosigned message."""
+    text = b"cosignature/v1\ntime 1700000000\norigin.example\n1\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n"
+    with pytest.raises(ConfigurationError, match="signs no notes"):
+        sign_note(text, [COSIGNER])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "ends in a newline"),
+        (b"no newline", "ends in a newline"),
+        (b"\xff\n", "cannot be signed: signed note: byte 0"),
+        (b"a\tb\n", "cannot be signed: signed note: has the control"),
+        (b"a" * MAX_NOTE_BYTES + b"\n", "cannot be signed: signed note: has 1"),
+    ],
+    ids=lambda value: value[:10],
+)
+def test_only_text_is_signed(text: bytes, reason: str) -> None:
     """What would not be read again is not signed."""
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match=reason):
         sign_note(text, [ALICE])
 
 
@@ -209,70 +288,3 @@ def test_nobody_signs_nothing() -> None:
     """A note has a signature."""
     with pytest.raises(ConfigurationError, match="cannot be signed"):
         sign_note(TEXT, [])
-
-
-@pytest.mark.parametrize("name", ["", "a b", "a+b", "a\u00a0b", "a\nb", "a\ud800b"])
-def test_names_that_no_key_has(name: str) -> None:
-    """Spaces, plus, control characters and lone surrogates would not survive a note."""
-    with pytest.raises(ConfigurationError, match="key name"):
-        make_signer_key(name, bytes(32))
-
-
-def test_a_seed_has_32_bytes() -> None:
-    """Nothing is padded or cut."""
-    with pytest.raises(ConfigurationError, match="not 31"):
-        make_signer_key("a", bytes(31))
-
-
-P = 2**255 - 19
-D = -121665 * pow(121666, -1, P) % P
-
-
-def _add(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
-    """Add two points of the curve."""
-    product = D * a[0] * b[0] * a[1] * b[1]
-    x = (a[0] * b[1] + b[0] * a[1]) * pow(1 + product, -1, P) % P
-    return x, (a[1] * b[1] + a[0] * b[0]) * pow(1 - product, -1, P) % P
-
-
-def _find_x(y: int) -> int:
-    """Return an x of a point of the curve."""
-    square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
-    x = pow(square, (P + 3) // 8, P)
-    return x if x * x % P == square else x * pow(2, (P - 1) // 4, P) % P
-
-
-def test_keys_of_small_order_and_second_spellings_are_refused() -> None:
-    """All eight points whose order divides 8, in every spelling; the list is derived here from the curve itself."""
-    # A point of order 8 is what is left of any point when its part in the large subgroup is multiplied away.
-    order = 2**252 + 27742317777372353535851937790883648493
-    for y in range(2, 100):
-        if pow(_find_x(y), 2, P) * (D * y * y + 1) % P != (y * y - 1) % P:
-            continue
-        point, base, left = (0, 1), (_find_x(y), y), order
-        while left:
-            point, base, left = (_add(point, base) if left & 1 else point), _add(base, base), left >> 1
-        torsion = [(0, 1)]
-        while (following := _add(torsion[-1], point)) != (0, 1):
-            torsion.append(following)
-        if len(torsion) == 8:
-            break
-    else:
-        pytest.fail("no point of order 8")
-    spellings = {y for _, y in torsion} | {y + P for _, y in torsion if y + P < 2**255} | {P + 2, P + 3}
-    for y in spellings:
-        for sign in (0, 1 << 255):
-            with pytest.raises(ConfigurationError, match="proves nothing"):
-                parse_verifier_key(str(VerifierKey("mallory", (y | sign).to_bytes(32, "little"))))
-
-
-def test_a_key_is_32_bytes_of_canonical_base64() -> None:
-    """Padding, second spellings of base64 and further bytes are no part of it."""
-    with pytest.raises(ConfigurationError, match="it has 33 bytes, expected 32"):
-        parse_verifier_key(str(VerifierKey("long", bytes(33))))
-    material = base64.b64encode(b"\x01" + ALICE.verifier.public).decode()
-    text = str(ALICE.verifier)
-    assert text.endswith(material)
-    for wrong in (f"{text}=", text.replace("+", "-"), f"{text} ", text.upper()):
-        with pytest.raises(ConfigurationError):
-            parse_verifier_key(wrong)
