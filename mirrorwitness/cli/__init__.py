@@ -19,6 +19,9 @@ from mirrorwitness.cli.status import status
 from mirrorwitness.cli.store_check import store_check
 from mirrorwitness.cli.summarize import summarize
 from mirrorwitness.cli.sync import sync
+from mirrorwitness.cli.witness import witness
+from mirrorwitness.cli.witness_conformance import conformance
+from mirrorwitness.cli.witness_poll import poll
 
 __all__ = ["main"]
 
@@ -40,5 +43,7 @@ def main() -> None:
     """
 
 
-for _command in (init, plan, sync, serve, audit, status, release, compare, summarize, keygen, store_check):
+for _command in (init, plan, sync, serve, audit, status, release, compare, summarize, keygen, store_check, witness):
     main.add_command(_command)
+for _command in (poll, conformance):
+    witness.add_command(_command)

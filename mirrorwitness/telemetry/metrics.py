@@ -107,6 +107,11 @@ MIRROR_UNFINISHED: Final = _gauge(
 MIRROR_PACKAGES: Final = _gauge("mirror_served_packages", "Packages with at least one version that is served.")
 MIRROR_VERSIONS: Final = _gauge("mirror_served_versions", "Versions that are served.")
 MIRROR_BYTES: Final = _gauge("mirror_served_bytes", "Bytes of their tarballs.")
+WITNESS_REQUESTS: Final = _counter(
+    "witness_requests_total", "Requests to a witness that were answered, by what came of them.", "outcome"
+)
+WITNESS_LOGS: Final = _gauge("witness_known_logs", "Logs that the witness is configured for.")
+WITNESS_FORKS: Final = _counter("witness_forks_total", "Proofs that a log forked, each kept as evidence.")
 HTTP_REQUESTS: Final = _counter(
     "http_requests_total", "Requests of clients that were answered, by kind of route and status.", "route", "status"
 )

@@ -1,0 +1,31 @@
+"""Files that a person names on the command line, read whole and within a limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mirrorwitness.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["MAX_FILE_BYTES", "read_file"]
+
+MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+"""Largest file that is read into memory; notes, policies and proofs have a few kilobytes."""
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is larger than `MAX_FILE_BYTES`.
+    """
+    try:
+        with path.open("rb") as file:
+            body = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(body) > MAX_FILE_BYTES:
+        raise ConfigurationError(f"{path}: more than {MAX_FILE_BYTES} bytes")
+    return body

@@ -1,0 +1,320 @@
+"""Put a witness together: keys, logs, storage and anchor, and the server in front of it.
+
+Rules:
+
+- The storage is raced before it is trusted: one that does not do compare-and-swap is no place for a witness (DESIGN 4).
+- Everything that P7 wants to be known is checked before the first request is accepted
+  (`mirrorwitness.witness.startup`).
+- Keys are read from files that nobody else may read, or from the environment (``env:NAME``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from mirrorwitness.errors import ConfigurationError, PreconditionFailedError, StorageError
+from mirrorwitness.mirror.times import format_time
+from mirrorwitness.run.inspecting import reading_given
+from mirrorwitness.run.serve import parse_listen
+from mirrorwitness.run.serve import serve as serve_app
+from mirrorwitness.run.session import now
+from mirrorwitness.run.signals import run_until_signal
+from mirrorwitness.server.witness import WitnessApp
+from mirrorwitness.storage.address import open_storage
+from mirrorwitness.storage.probe import check_storage
+from mirrorwitness.storage.probe_verdict import Role, Verdict
+from mirrorwitness.tlog.cosignature import COSIGNER_KEYS
+from mirrorwitness.tlog.keys import KeyType, parse_signer_key
+from mirrorwitness.witness.evidence import evidence_key, make_evidence
+from mirrorwitness.witness.loglist import MAX_LIST_BYTES, ListedLog, merge_lists, parse_log_list
+from mirrorwitness.witness.logs import LogSet, WitnessedLog, parse_log_flag
+from mirrorwitness.witness.rates import Rates
+from mirrorwitness.witness.service import Witness
+from mirrorwitness.witness.signer import LocalSigner
+from mirrorwitness.witness.startup import (
+    check_identity,
+    check_states,
+    open_identity,
+    restore_identity,
+    retire_keys,
+)
+from mirrorwitness.witness.state import WitnessState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from mirrorwitness.storage import Storage
+    from mirrorwitness.tlog.checkpoint import Checkpoint
+    from mirrorwitness.tlog.keys import SignerKey, VerifierKey
+    from mirrorwitness.witness.service import Fork
+
+__all__ = [
+    "RunningWitness",
+    "WitnessWishes",
+    "adopt_checkpoint",
+    "open_witness",
+    "read_keys",
+    "read_logs",
+    "retire_witness",
+    "serve_witness",
+]
+
+KEY_LIMIT: Final = 64 * 1024
+"""Bytes of the largest key file read."""
+
+_log = logging.getLogger("mirrorwitness.witness")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessWishes:
+    """What the operator asks of a witness.
+
+    Attributes:
+        storage: the address of its storage.
+        anchor: the address of a second place, or None.
+        keys: files of keys, or ``env:NAME``.
+        logs: vkeys, each with a URL or without.
+        lists: files in the witness network's format.
+        refuses_extensions: refuse checkpoints with extension lines.
+        signs_subtrees: offer ``sign-subtree``.
+        rate: requests of one log in a second; 0 sets no limit.
+    """
+
+    storage: str
+    anchor: str | None = None
+    keys: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+    refuses_extensions: bool = False
+    signs_subtrees: bool = False
+    rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningWitness:
+    """A witness that may sign.
+
+    Attributes:
+        witness: decides and signs.
+        storage: its storage.
+        notes: sentences for the operator.
+    """
+
+    witness: Witness
+    storage: Storage
+    notes: tuple[str, ...] = field(default=())
+
+
+def read_keys(sources: Sequence[str]) -> list[SignerKey]:
+    """Read signing keys.
+
+    Raises:
+        ConfigurationError: there are none, or one cannot be read, or a file can be read by others.
+    """
+    if not sources:
+        raise ConfigurationError("no key: give --key FILE, made by `mirrorwitness witness keygen`")
+    return [_read_key(source) for source in sources]
+
+
+def read_logs(wishes: WitnessWishes) -> tuple[list[WitnessedLog], tuple[str, ...]]:
+    """Return the configured logs, those of flags first, and sentences about lists that contradict them.
+
+    Raises:
+        ConfigurationError: one cannot be read.
+    """
+    flags = [ListedLog(parse_log_flag(text)) for text in wishes.logs]
+    by_origin: dict[str, ListedLog] = {}
+    for item in flags:  # several keys of one log are several flags
+        before = by_origin.get(item.log.origin)
+        keys = (*before.log.keys, *item.log.keys) if before is not None else item.log.keys
+        url = item.log.url or (before.log.url if before is not None else None)
+        by_origin[item.log.origin] = ListedLog(WitnessedLog(item.log.origin, tuple(dict.fromkeys(keys)), url))
+    known, complaints = tuple(by_origin.values()), list[str]()
+    for name in wishes.lists:
+        known, more = merge_lists(known, parse_log_list(_read(name, MAX_LIST_BYTES), name=name))
+        complaints += more
+    return [_with_terms(item.log, wishes) for item in known], tuple(complaints)
+
+
+@asynccontextmanager
+async def open_witness(wishes: WitnessWishes) -> AsyncGenerator[RunningWitness, None]:
+    """Open storage and anchor, check everything that P7 wants to be known, and yield a witness that may sign.
+
+    Raises:
+        ConfigurationError: keys, logs or the storage do not fit.
+        RolledBackError: state was lost, or is older than what was published.
+        StorageError: a storage failed.
+    """
+    keys = read_keys(wishes.keys)
+    if wishes.signs_subtrees and all(key.verifier.kind is not KeyType.ML_DSA_44 for key in keys):
+        raise ConfigurationError("--sign-subtree needs a key of ML-DSA-44: those of Ed25519 cosign no subtrees")
+    wanted, notes = read_logs(wishes)
+    async with AsyncExitStack() as stack:
+        storage = await _open(stack, wishes.storage, "--storage")
+        anchor = None if wishes.anchor is None else await _open(stack, wishes.anchor, "--anchor")
+        verifiers = [key.verifier for key in keys]
+        LogSet(wanted, cosigners=verifiers)  # says what is wrong with the flags before anything is written
+        own = await open_identity(storage, anchor, verifiers)
+        logs = LogSet(wanted, cosigners=own)
+        state = WitnessState(storage=storage, anchor=anchor, own=own)
+        await check_states(storage, anchor, logs, state)
+        witness = Witness(
+            logs=logs,
+            state=state,
+            signers=[LocalSigner(key) for key in keys],
+            own=own,
+            now=_seconds,
+            rates=Rates(per_second=wishes.rate),
+            on_fork=partial(_keep_fork, storage, logs, own),
+        )
+        yield RunningWitness(witness, storage, notes)
+
+
+async def serve_witness(
+    wishes: WitnessWishes, *, listen: str, ready: Callable[[str], None], told: Callable[[str], None]
+) -> None:
+    """Serve a witness until a signal arrives.
+
+    Args:
+        wishes: what the operator asks.
+        listen: host and port.
+        ready: told the address once requests are accepted.
+        told: told sentences for the operator.
+    """
+    host, port = parse_listen(listen)
+    shutdown = trio.Event()
+    async with open_witness(wishes) as running:
+        for sentence in running.notes:
+            told(sentence)
+        app = WitnessApp(witness=running.witness, storage=running.storage, signs_subtrees=wishes.signs_subtrees)
+
+        async def work() -> None:
+            async with trio.open_nursery() as nursery:
+                start = partial(serve_app, app, host=host, port=port, shutdown=shutdown)
+                bound_host, bound_port = await nursery.start(start)
+                ready(f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}")
+
+        await run_until_signal(work, stop=shutdown.set)
+
+
+async def adopt_checkpoint(wishes: WitnessWishes, *, body: bytes) -> Checkpoint:
+    """Make a checkpoint that this witness cosigned its state again, after its state was lost or restored.
+
+    Raises:
+        ConfigurationError: keys, logs, the storage or the checkpoint do not fit.
+        RolledBackError: a newer cosignature of ours is known, or one that contradicts it.
+        SignatureError: the log, or this witness, did not sign it.
+        StorageError: a storage failed.
+    """
+    keys = [key.verifier for key in read_keys(wishes.keys)]
+    wanted, _ = read_logs(wishes)
+    LogSet(wanted, cosigners=keys)  # says what is wrong with the flags before anything is opened
+    async with AsyncExitStack() as stack:
+        storage = await _open(stack, wishes.storage, "--storage")
+        anchor = None if wishes.anchor is None else await _open(stack, wishes.anchor, "--anchor")
+        own = await check_identity(storage, anchor, keys)
+        state = WitnessState(storage=storage, anchor=anchor, own=own)
+        with reading_given():
+            tree = await state.adopt(body, LogSet(wanted, cosigners=own))
+        await restore_identity(storage, anchor, keys)
+        return tree
+
+
+async def retire_witness(wishes: WitnessWishes) -> tuple[str, ...]:
+    """Note that the keys never sign again from this storage; return all that are retired.
+
+    Raises:
+        ConfigurationError: a key cannot be read.
+        StorageError: a storage failed.
+    """
+    keys = [key.verifier for key in read_keys(wishes.keys)]
+    async with AsyncExitStack() as stack:
+        storage = await stack.enter_async_context(open_storage(wishes.storage))
+        anchor = None if wishes.anchor is None else await stack.enter_async_context(open_storage(wishes.anchor))
+        return (await retire_keys(storage, anchor, keys)).retired
+
+
+async def _open(stack: AsyncExitStack, address: str, flag: str) -> Storage:
+    storage = await stack.enter_async_context(open_storage(address))
+    report = await check_storage(storage, short=True)
+    if report.verdict_for(Role.WITNESS) is Verdict.REFUSED:
+        broken = [str(each.capability) for each in report.findings if each.verdicts[Role.WITNESS] is Verdict.REFUSED]
+        raise ConfigurationError(
+            f"{flag} {address}: a witness cannot rely on it ({', '.join(broken)}); "
+            f"`mirrorwitness store-check {address}` says more"
+        )
+    return storage
+
+
+async def _keep_fork(storage: Storage, logs: LogSet, own: Sequence[VerifierKey], fork: Fork) -> None:
+    """Keep a proof of a fork; the storage may fail, the log line stays."""
+    log = logs.get(fork.origin)
+    body = make_evidence(
+        log_keys=log.keys if log is not None else (),
+        witness_keys=own,
+        origin=fork.origin,
+        ours=fork.ours,
+        theirs=fork.theirs,
+        proof=fork.proof,
+        seen=format_time(now()),
+    )
+    key = evidence_key(fork.origin, body)
+    try:
+        await storage.put(key, body, if_absent=True, content_type="application/json")
+    except PreconditionFailedError:
+        return  # it is there already
+    except StorageError as error:
+        _log.error("evidence_lost", extra={"origin": fork.origin, "error": str(error)})
+        return
+    _log.error("evidence_kept", extra={"origin": fork.origin, "key": key})
+
+
+def _with_terms(log: WitnessedLog, wishes: WitnessWishes) -> WitnessedLog:
+    return replace(log, refuses_extensions=wishes.refuses_extensions)
+
+
+def _read_key(source: str) -> SignerKey:
+    try:
+        text = _read_environment(source[4:]) if source.startswith("env:") else _read_private(Path(source))
+        return parse_signer_key(text.strip(), *COSIGNER_KEYS)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--key {source}: {error}") from error
+
+
+def _read_environment(name: str) -> str:
+    text = os.environ.get(name)
+    if text is None:
+        raise ConfigurationError("the environment has no such variable")
+    return text
+
+
+def _read_private(path: Path) -> str:
+    body = _read(str(path), KEY_LIMIT)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise ConfigurationError(f"its mode is {mode:04o}, so others can use it; `chmod 600 {path}`")
+    return body.decode("utf-8", "replace")
+
+
+def _read(name: str, limit: int) -> bytes:
+    try:
+        with Path(name).open("rb") as file:
+            body = file.read(limit + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{name}: cannot be read: {error.strerror}") from error
+    if len(body) > limit:
+        raise ConfigurationError(f"{name}: more than {limit} bytes")
+    return body
+
+
+def _seconds() -> float:
+    return now().timestamp()

@@ -1,0 +1,144 @@
+"""The logs that a witness cosigns, and who they are: origins and keys. Pure.
+
+Rules:
+
+- A log is its origin: state is kept and looked up by it. It has one key or several, so that it can change them.
+- An origin is a line of at most `MAX_NAME_BYTES` bytes, which an ML-DSA-44 cosignature can hold.
+- A key is there once; of one log's keys no two have the same name and ID, by which its lines are told apart.
+- No key, and no name, has two roles: a log's is no cosigner's, and of two logs neither has a key of the other. Two keys
+  of one public key are one key, whatever their names and types.
+- ``go.sum database tree`` is the first line of every checksum database that copies Go's code: it means Go's own, and is
+  accepted with that key alone.
+
+What it does not do: fetch lists of logs, or keep any state.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.tlog.checkpoint import LOG_KEYS
+from mirrorwitness.tlog.cosignature import MAX_NAME_BYTES
+from mirrorwitness.tlog.keys import parse_verifier_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from mirrorwitness.tlog.keys import VerifierKey
+
+__all__ = ["GO_ORIGIN", "LogSet", "WitnessedLog", "origin_hash", "parse_log_flag"]
+
+GO_ORIGIN: Final = "go.sum database tree"
+
+_GO_PUBLIC: Final = base64.b64decode("zjNy11rR7l7Nr4cnKT1LER2H6zdTHXyG1NMAPw64Cfw=")
+"""Go's own Ed25519 key, as its toolchain has it."""
+
+_FLAG: Final = re.compile(r"(?P<vkey>.+?)(?:=(?P<url>https?://\S+))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessedLog:
+    """One log.
+
+    Attributes:
+        origin: the first line of its checkpoints.
+        keys: its keys.
+        url: where its checkpoints and tiles are read, for pulling.
+        refuses_extensions: whether checkpoints with extension lines are refused.
+        is_disabled: known, and not cosigned.
+    """
+
+    origin: str
+    keys: tuple[VerifierKey, ...]
+    url: str | None = None
+    refuses_extensions: bool = False
+    is_disabled: bool = False
+
+
+class LogSet:
+    """All logs of a witness, by origin.
+
+    Args:
+        logs: the logs.
+        cosigners: our own keys, retired ones included.
+
+    Raises:
+        ConfigurationError: a rule of this module is broken; the message names the log.
+    """
+
+    def __init__(self, logs: Iterable[WitnessedLog], *, cosigners: Sequence[VerifierKey]) -> None:
+        self._by_origin: dict[str, WitnessedLog] = {}
+        self._by_hash: dict[str, WitnessedLog] = {}
+        owners = {key.public: f"the witness {key.name}" for key in cosigners}
+        names = {key.name for key in cosigners}
+        if len(owners) != len(cosigners) or len({(key.name, key.kind) for key in cosigners}) != len(cosigners):
+            raise ConfigurationError("two of the witness's keys are the same, or have the same name and type")
+        long = next((name for name in names if len(name.encode()) > MAX_NAME_BYTES), None)
+        if long is not None:
+            raise ConfigurationError(f"the witness's name {long[:300]!r} has more than {MAX_NAME_BYTES} bytes")
+        for log in logs:
+            _check_log(log, names)
+            for key in log.keys:
+                owner = owners.setdefault(key.public, f"the log {log.origin!r}")
+                if owner != f"the log {log.origin!r}":
+                    raise ConfigurationError(f"log {log.origin!r}: its key {key.name} is also that of {owner}")
+            if log.origin in self._by_origin:
+                raise ConfigurationError(f"log {log.origin!r} is there twice; give all of its keys in one place")
+            self._by_origin[log.origin] = self._by_hash[origin_hash(log.origin)] = log
+
+    def __len__(self) -> int:
+        return len(self._by_origin)
+
+    def __iter__(self) -> Iterator[WitnessedLog]:
+        return iter(self._by_origin.values())
+
+    def __repr__(self) -> str:
+        return f"<LogSet of {len(self)} logs>"
+
+    def get(self, origin: str) -> WitnessedLog | None:
+        """Return the log of an origin."""
+        return self._by_origin.get(origin)
+
+    def by_hash(self, digest: str) -> WitnessedLog | None:
+        """Return the log of `origin_hash`."""
+        return self._by_hash.get(digest)
+
+
+def origin_hash(origin: str) -> str:
+    """Return the hex SHA-256 of an origin, by which its checkpoints are found."""
+    return hashlib.sha256(origin.encode()).hexdigest()
+
+
+def parse_log_flag(text: str) -> WitnessedLog:
+    """Read ``VKEY`` or ``VKEY=URL``; the origin is the key's name, or for Go's own key the one that Go's code has.
+
+    Raises:
+        ConfigurationError: it is not a log's key.
+    """
+    found = _FLAG.fullmatch(text)
+    key = parse_verifier_key(found["vkey"] if found else text, *LOG_KEYS)
+    origin = GO_ORIGIN if key.public == _GO_PUBLIC else key.name
+    return WitnessedLog(origin, (key,), found["url"] if found else None)
+
+
+def _check_log(log: WitnessedLog, names: set[str]) -> None:
+    if not log.origin or "\n" in log.origin or len(log.origin.encode()) > MAX_NAME_BYTES:
+        raise ConfigurationError(f"log {log.origin[:300]!r}: expected an origin of 1 to {MAX_NAME_BYTES} bytes")
+    if log.origin in names:
+        raise ConfigurationError(f"log {log.origin!r} has the name of this witness: no name has two roles")
+    if not log.keys or any(key.kind not in LOG_KEYS for key in log.keys):
+        raise ConfigurationError(f"log {log.origin!r}: expected keys of the types that logs have")
+    if len({(key.name, key.key_id) for key in log.keys}) != len(log.keys):
+        raise ConfigurationError(f"log {log.origin!r}: two of its keys have the same name and the same ID")
+    if any(key.name in names for key in log.keys):
+        raise ConfigurationError(f"log {log.origin!r}: a key has the name of this witness: no name has two roles")
+    if log.origin == GO_ORIGIN and any(key.public != _GO_PUBLIC for key in log.keys):
+        raise ConfigurationError(
+            f"log {log.origin!r} is Go's own checksum database, and this key is not Go's: a copy of it needs an origin "
+            "of its own"
+        )

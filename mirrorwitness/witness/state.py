@@ -1,0 +1,348 @@
+"""The state of a witness, in its storage: what was cosigned, by compare-and-swap (P7, P8).
+
+    swap the record -> write the anchor -> publish the checkpoint -> only then is the cosignature answered
+
+Rules:
+
+- Of two replicas that go on from one record one wins the swap; the other forgets what it had and reads anew. What it
+  signed is never given to anybody.
+- An anchor or a published checkpoint is replaced only by a newer one; of two replicas the slower one finds it done.
+- State is read with all anchors before it is used for the first time, and again after every failure. Behind any of them
+  (`check_not_behind`) nothing is signed.
+- Unknown outcomes of the storage are read anew, not guessed.
+- What this process once read or wrote is an anchor too: a storage that is older than that was restored under it.
+- A newer line of ours that was shown is not forgotten before the state was read; a halt that could not be written holds
+  in this process, and is written before anything else is done for the log.
+- Nothing is ever written without a condition, whatever the storage says.
+
+What stays undetected: the whole storage, and the anchor, restored from copies of one age while no process runs, and
+nobody who shows us a newer cosignature of ours. Keep the anchor where it is not restored together with the storage.
+
+*Concurrency*: callers hold the log's lock (`WitnessState.lock`); other processes are met by the swap.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
+import trio
+
+from mirrorwitness.errors import (
+    ConfigurationError,
+    ObjectMissingError,
+    PreconditionFailedError,
+    RolledBackError,
+    SignatureError,
+    UpstreamProtocolError,
+)
+from mirrorwitness.tlog.checkpoint import open_checkpoint, parse_checkpoint
+from mirrorwitness.tlog.cosignature import Statement, check_cosignatures
+from mirrorwitness.tlog.merkle import EMPTY_ROOT
+from mirrorwitness.tlog.note import MAX_NOTE_BYTES, parse_note
+from mirrorwitness.witness.decision import is_ahead
+from mirrorwitness.witness.records import (
+    LogRecord,
+    Published,
+    check_not_behind,
+    check_not_older,
+    is_older,
+    make_newest,
+    open_published,
+    parse_record,
+    public_key,
+    record_key,
+    remember,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mirrorwitness.storage import Storage
+    from mirrorwitness.tlog.checkpoint import Checkpoint, OpenedCheckpoint
+    from mirrorwitness.tlog.cosignature import Cosignature
+    from mirrorwitness.tlog.keys import VerifierKey
+    from mirrorwitness.witness.decision import Latest
+    from mirrorwitness.witness.logs import LogSet
+
+__all__ = ["Held", "WitnessState"]
+
+_Shown: TypeAlias = "tuple[OpenedCheckpoint, tuple[Cosignature, ...]]"
+"""A checkpoint, and our own lines on it."""
+
+RECORD_LIMIT: Final = 2 * MAX_NOTE_BYTES
+"""Bytes of the largest record read: it holds a note."""
+
+_TEXT: Final = "text/plain; charset=utf-8"
+_JSON: Final = "application/json"
+_EMPTY: Final = base64.b64encode(EMPTY_ROOT).decode()
+
+
+@dataclass(slots=True)
+class _Place:
+    """One place where our newest checkpoint of a log is shown.
+
+    Attributes:
+        storage: where.
+        name: for messages.
+        etag: the storage's token of what is there; None where nothing is.
+    """
+
+    storage: Storage
+    name: str
+    etag: str | None = None
+
+
+@dataclass(slots=True)
+class Held:
+    """What is known of one log in this process.
+
+    Attributes:
+        origin: the log.
+        latest: the latest tree that we cosigned.
+        timestamp: of the newest cosignature; 0 where none was.
+        record: the state; None where there is none.
+        etag: the storage's token of it.
+        places: where its checkpoint is shown: the anchor first.
+    """
+
+    origin: str
+    latest: Latest
+    timestamp: int
+    record: LogRecord | None
+    etag: str | None
+    places: tuple[_Place, ...]
+
+
+class WitnessState:
+    """The only writer of a witness's records.
+
+    Args:
+        storage: records and published checkpoints.
+        anchor: a second place for published checkpoints, which fails and is restored differently; None: none.
+        own: our keys, retired ones included.
+    """
+
+    def __init__(self, *, storage: Storage, anchor: Storage | None, own: Sequence[VerifierKey]) -> None:
+        self._storage = storage
+        self._anchor = anchor
+        self._own = own
+        self._held: dict[str, Held] = {}
+        self._certain: dict[str, Published] = {}  # the newest record that was read or written; never forgotten
+        self._suspects: dict[str, tuple[str, _Shown]] = {}  # newer lines of ours, seen while memory was all we had
+        self._halting: dict[str, tuple[str, _Shown]] = {}  # halts that are not written yet
+        self._locks: dict[str, trio.Lock] = {}
+
+    def __repr__(self) -> str:
+        return f"<WitnessState of {len(self._held)} logs{', with an anchor' if self._anchor else ''}>"
+
+    def lock(self, origin: str) -> trio.Lock:
+        """Return the lock of a log: whoever decides about it holds it until the answer."""
+        return self._locks.setdefault(origin, trio.Lock())
+
+    async def find(self, origin: str) -> Held:
+        """Return what is known of a log, read anew where it is not known for certain.
+
+        Raises:
+            RolledBackError: the state is behind what we signed, damaged or halted.
+            StorageError: it cannot be read.
+        """
+        if origin in self._halting:
+            await self.halt(origin, *self._halting[origin])
+        held = self._held.get(origin)
+        if held is None:
+            held = self._held[origin] = await self._read(origin)
+        suspect = self._suspects.pop(origin, None)
+        if suspect is not None and is_ahead(suspect[1][0].checkpoint, held.latest):
+            await self.halt(origin, *suspect)
+            return await self.find(origin)  # says so
+        return held
+
+    def is_known(self, origin: str) -> bool:
+        """Say whether `find` would answer from memory."""
+        return origin in self._held
+
+    def forget(self, origin: str) -> None:
+        """Let the next `find` read anew."""
+        self._held.pop(origin, None)
+
+    def suspect(self, origin: str, reason: str, shown: _Shown) -> None:
+        """Let the next `find` halt the log, where the state does not know a checkpoint with our own lines either."""
+        self._suspects[origin] = (reason, shown)
+
+    async def advance(self, held: Held, record: LogRecord) -> None:
+        """Make a checkpoint the latest one: when this returns, its cosignatures may be given away.
+
+        Raises:
+            PreconditionFailedError: another replica went on from the same record; nothing of ours is valid.
+            RolledBackError: somewhere our own cosignature on a newer tree turned up.
+            StorageError: the storage failed; the record may be replaced, and the cosignature must not be given away.
+        """
+        del self._held[held.origin]  # whatever happens in between, what is known must be read anew
+        etag = await self._swap(record, held.etag)
+        self._certain[held.origin] = remember(record)
+        body = record.checkpoint.encode()
+        for place in held.places:
+            place.etag = await self._show(place, body, record)
+        held = Held(held.origin, record.latest, record.timestamp, record, etag, held.places)
+        self._held[held.origin] = held
+
+    async def halt(self, origin: str, reason: str, shown: _Shown) -> None:
+        """Sign nothing more for a log, also after a restart, and after another restore of the state.
+
+        Args:
+            origin: the log.
+            reason: one sentence for a person.
+            shown: a checkpoint with our own lines that the state does not know; it is published, as it once was.
+
+        Raises:
+            RolledBackError: something that contradicts it is published, too.
+            StorageError: it could not be written; nothing is signed before it is, and the next request tries again.
+        """
+        self._halting[origin] = (reason, shown)
+        self.forget(origin)
+        while True:
+            record, etag = await self._read_record(origin)
+            record = record or LogRecord(origin=origin, size=0, root=_EMPTY, timestamp=0)
+            if record.halted:
+                break
+            try:
+                await self._swap(msgspec.structs.replace(record, halted=reason), etag)
+            except PreconditionFailedError:
+                continue  # another replica goes on from the state that is too old
+            break
+        newest = make_newest(*shown)
+        for place in self._places():
+            published, place.etag = await self._read_published(place, origin)
+            if published is None or is_older(published, newest):
+                await self._show(place, newest.checkpoint.encode(), newest)
+        del self._halting[origin]
+
+    async def adopt(self, body: bytes, logs: LogSet) -> Checkpoint:
+        """Make a checkpoint that we cosigned the state of its log, in the place of one that was lost or rolled back.
+
+        Raises:
+            ConfigurationError: the log is not known.
+            RolledBackError: a newer cosignature of ours is known, or one that contradicts it.
+            SignatureError: the log, or this witness, did not sign it.
+            UpstreamProtocolError: it is no checkpoint.
+        """
+        record = self._open_own(body, logs)
+        origin, timestamp, outdated = record.origin, record.timestamp, list[_Place]()
+        for place in self._places():
+            published = await self._read_replaceable(place, origin)
+            check_not_behind(record, published, origin=origin)
+            timestamp = max(timestamp, published.timestamp if published else 0)
+            outdated += [place] if published is None or is_older(published, record) else []
+        found, etag = await self._read_object(origin)
+        if found is not None:
+            check_not_older(record, found)
+            timestamp = max(timestamp, found.timestamp)
+        newest = msgspec.structs.replace(record, timestamp=timestamp, before=(record.size, timestamp))
+        await self._swap(newest, etag)
+        for place in outdated:
+            await self._show(place, record.checkpoint.encode(), newest)
+        self.forget(origin)
+        return remember(record).checkpoint
+
+    def _open_own(self, body: bytes, logs: LogSet) -> LogRecord:
+        """Return the record of a checkpoint that its log and we signed; a cosignature without a time is not enough."""
+        origin = parse_checkpoint(parse_note(body).text).origin
+        log = logs.get(origin)
+        if log is None:
+            raise ConfigurationError(f"the log {origin[:200]!r} is not among those given with --log or --log-list")
+        opened = open_checkpoint(body, log.keys, origin=origin)
+        tree = opened.checkpoint
+        statement = Statement(origin, 0, tree.size, tree.root, opened.note.text)
+        ours = [item for item in check_cosignatures(opened.note.signatures, self._own, statement) if item.timestamp]
+        if not ours:
+            raise SignatureError(f"the checkpoint of {origin!r} carries no cosignature of this witness")
+        return make_newest(opened, ours)
+
+    async def _swap(self, record: LogRecord, etag: str | None) -> str:
+        record = msgspec.structs.replace(record, written=secrets.token_hex(8))
+        return await _put(self._storage, record_key(record.origin), msgspec.json.encode(record), etag, _JSON)
+
+    async def _show(self, place: _Place, body: bytes, record: LogRecord) -> str | None:
+        """Show a checkpoint in one place, where nothing newer is shown already."""
+        key = public_key(record.origin)
+        while True:
+            try:
+                return await _put(place.storage, key, body, place.etag, _TEXT)
+            except PreconditionFailedError:
+                found, place.etag = await self._read_published(place, record.origin)
+            if found is None:
+                continue
+            if is_older(found, record):
+                check_not_behind(record, found, origin=record.origin)
+                continue
+            # Another replica went on from our record meanwhile, or the record is older than what was signed.
+            after, _ = await self._read_record(record.origin)
+            check_not_behind(after, found, origin=record.origin)
+            return place.etag
+
+    async def _read(self, origin: str) -> Held:
+        places = self._places()
+        shown = [self._certain[origin]] if origin in self._certain else []
+        for place in places:
+            published, place.etag = await self._read_published(place, origin)
+            shown += [] if published is None else [published]
+        # Read last: another replica writes it first, so it is never older than what was shown.
+        record, etag = await self._read_record(origin)
+        latest = check_not_behind(record, None, origin=origin)
+        for published in shown:
+            check_not_behind(record, published, origin=origin)
+        timestamp = max([item.timestamp for item in (record, *shown) if item is not None], default=0)
+        if record is not None:
+            self._certain[origin] = remember(record)
+        return Held(origin, latest, timestamp, record, etag, tuple(places))
+
+    def _places(self) -> list[_Place]:
+        places = [_Place(self._storage, "the monitoring part of the storage")]
+        return places if self._anchor is None else [_Place(self._anchor, "the anchor"), *places]
+
+    async def _read_object(self, origin: str) -> tuple[LogRecord | None, str | None]:
+        """Return a record, None where it is damaged or not there, and the token of whatever is there."""
+        try:
+            body, info = await self._storage.read(record_key(origin), limit=RECORD_LIMIT)
+        except ObjectMissingError:
+            return None, None
+        try:
+            return parse_record(body, origin=origin), info.etag
+        except RolledBackError:
+            return None, info.etag
+
+    async def _read_record(self, origin: str) -> tuple[LogRecord | None, str | None]:
+        try:
+            body, info = await self._storage.read(record_key(origin), limit=RECORD_LIMIT)
+        except ObjectMissingError:
+            return None, None
+        return parse_record(body, origin=origin), info.etag
+
+    async def _read_replaceable(self, place: _Place, origin: str) -> Published | None:
+        """Read what is shown in one place; what is no checkpoint at all may be replaced, and counts as nothing."""
+        try:
+            body, info = await place.storage.read(public_key(origin), limit=RECORD_LIMIT)
+        except ObjectMissingError:
+            return None
+        place.etag = info.etag
+        try:
+            parse_checkpoint(parse_note(body).text)
+        except UpstreamProtocolError:
+            return None
+        return open_published(body, origin=origin, where=place.name, own=self._own)
+
+    async def _read_published(self, place: _Place, origin: str) -> tuple[Published | None, str | None]:
+        try:
+            body, info = await place.storage.read(public_key(origin), limit=RECORD_LIMIT)
+        except ObjectMissingError:
+            return None, None
+        return open_published(body, origin=origin, where=place.name, own=self._own), info.etag
+
+
+async def _put(storage: Storage, key: str, body: bytes, etag: str | None, kind: str) -> str:
+    """Replace the object of a token, or none where it is None, and return the new token."""
+    return (await storage.put(key, body, if_match=etag, if_absent=etag is None, content_type=kind)).etag

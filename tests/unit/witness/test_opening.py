@@ -1,0 +1,275 @@
+"""Putting a witness together: keys, lists of logs, storages that cannot be relied on, adopting and retiring."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mirrorwitness.errors import ConfigurationError, RolledBackError, StorageUnavailableError
+from mirrorwitness.run import witnessing
+from mirrorwitness.run.witnessing import WitnessWishes, adopt_checkpoint, open_witness, read_logs, retire_witness
+from mirrorwitness.tlog.keys import format_signer_key
+from mirrorwitness.witness.evidence import check_evidence, parse_evidence
+from mirrorwitness.witness.logs import WitnessedLog
+from mirrorwitness.witness.protocol import Reason, format_add_checkpoint
+from mirrorwitness.witness.records import IDENTITY_KEY, public_key, record_key
+from tests.fakes.storage import MemoryStorage
+from tests.unit.storage.lying import IgnoringStorage, RacyStorage, RefusingStorage
+from tests.unit.witness.world import (
+    LOG,
+    LOG_KEY,
+    LOG_PQ,
+    NEXT,
+    OTHER_KEY,
+    OURS,
+    OURS_PQ,
+    START,
+    STRANGER,
+    Log,
+    cosign,
+    grow,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from mirrorwitness.storage import Storage
+    from mirrorwitness.tlog.keys import SignerKey
+
+FORK = LOG.fork(6)
+VKEY = str(LOG_KEY.verifier)
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> dict[str, MemoryStorage]:
+    """Storages in memory, by their addresses."""
+    found = {"storage": MemoryStorage(), "anchor": MemoryStorage()}
+
+    @asynccontextmanager
+    async def open_storage(address: str) -> AsyncGenerator[Storage, None]:
+        yield found[address]
+
+    monkeypatch.setattr(witnessing, "open_storage", open_storage)
+    return found
+
+
+def key_file(folder: Path, key: SignerKey = OURS, *, mode: int = 0o600) -> str:
+    """Write the file of a key."""
+    path = folder / f"{key.verifier.key_id.hex()}.key"
+    path.write_text(format_signer_key(key) + "\n", encoding="utf-8")
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.fixture
+def wishes(tmp_path: Path) -> WitnessWishes:
+    """A witness of one log."""
+    return WitnessWishes(storage="storage", keys=(key_file(tmp_path),), logs=(VKEY,))
+
+
+async def check_refused(wishes: WitnessWishes, error: type[Exception], said: str) -> None:
+    """Check that a witness is not opened."""
+    with pytest.raises(error, match=said):
+        async with open_witness(wishes):
+            pytest.fail("opened")
+
+
+async def test_a_witness_is_opened(places: dict[str, MemoryStorage], wishes: WitnessWishes) -> None:
+    """It signs, and goes on from there when it is opened again."""
+    for old, size in ((0, 10), (10, 20)):
+        async with open_witness(wishes) as running:
+            await grow(running.witness, size, old=old)
+            assert (running.storage, running.notes) == (places["storage"], ())
+            assert running.witness.own == (OURS.verifier,)
+    assert IDENTITY_KEY in places["storage"].objects
+
+
+@pytest.mark.parametrize("kind", [RefusingStorage, IgnoringStorage, RacyStorage])
+@pytest.mark.parametrize("place", ["storage", "anchor"])
+async def test_a_storage_without_compare_and_swap_is_no_place_for_a_witness(
+    places: dict[str, MemoryStorage], wishes: WitnessWishes, kind: type[MemoryStorage], place: str
+) -> None:
+    """One that says so, one that ignores conditions, and one that is right for one writer at a time: all refused."""
+    places[place] = kind()
+    said = rf"--{place} {place}: a witness cannot rely on it \(.+\); `mirrorwitness store-check {place}` says more"
+    await check_refused(replace(wishes, anchor="anchor"), ConfigurationError, said)
+    assert not [key for key in places["storage"].objects if key.startswith(("state/witness/", "witness/"))]
+
+
+async def test_fork_evidence_is_kept_once(places: dict[str, MemoryStorage], wishes: WitnessWishes) -> None:
+    """However often it is sent; a file that anybody can check, with both notes."""
+    async with open_witness(wishes) as running:
+        await grow(running.witness, 10)
+        for old in (10, 10, 0):
+            answer = await running.witness.add_checkpoint(format_add_checkpoint(old, (), FORK.note(10)))
+            assert answer.status in {422, 409}
+            answer = await running.witness.add_checkpoint(LOG.request(10, 10))  # a newer time on ours
+            assert answer.status == 200
+        await running.witness.add_checkpoint(format_add_checkpoint(10, (), LOG.fork(3).note(10)))
+    kept = {key: body for key, body in places["storage"].objects.items() if key.startswith("evidence/")}
+    assert len(kept) == 2
+    proofs = [check_evidence(parse_evidence(body)) for body in kept.values()]
+    assert {proof.theirs for proof in proofs} == {FORK.tree(10), LOG.fork(3).tree(10)}
+    assert {proof.ours for proof in proofs} == {LOG.tree(10)}
+    assert all(proof.cosignatures for proof in proofs)
+
+
+async def test_fork_evidence_that_cannot_be_written_is_written_with_the_next(
+    places: dict[str, MemoryStorage], wishes: WitnessWishes
+) -> None:
+    """The log is answered all the same."""
+    async with open_witness(wishes) as running:
+        await grow(running.witness, 10)
+        places["storage"].fail_before("put", "evidence/*", StorageUnavailableError("no answer"))
+        for count in (0, 1):
+            answer = await running.witness.add_checkpoint(format_add_checkpoint(10, (), FORK.note(10)))
+            assert answer.reason is Reason.OTHER_ROOT
+            assert len([key for key in places["storage"].objects if key.startswith("evidence/")]) == count
+
+
+async def test_keys(wishes: WitnessWishes, tmp_path: Path, places: dict[str, MemoryStorage]) -> None:
+    """None, one that is not there, one that others can read, one of a log, nonsense: each refused with its name."""
+    missing = str(tmp_path / "missing.key")
+    cases = [
+        ((), "no key: give --key FILE"),
+        ((missing,), "missing.key"),
+        ((key_file(tmp_path, NEXT, mode=0o640),), "its mode is 0640, so others can use it"),
+        ((key_file(tmp_path, LOG_KEY),), r"its type is 0x01 \(Ed25519\)|its type is 0x01, expected"),
+        (("env:NO_SUCH_VARIABLE",), "no such variable"),
+    ]
+    for keys, said in cases:
+        await check_refused(replace(wishes, keys=keys), ConfigurationError, said)
+    assert places["storage"].objects == {}
+
+
+async def test_a_key_of_the_environment(
+    wishes: WitnessWishes, places: dict[str, MemoryStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As containers are given secrets."""
+    monkeypatch.setenv("WITNESS_KEY", format_signer_key(OURS))
+    async with open_witness(replace(wishes, keys=("env:WITNESS_KEY",))) as running:
+        assert running.witness.own == (OURS.verifier,)
+    assert IDENTITY_KEY in places["storage"].objects
+
+
+async def test_logs_of_flags_and_lists(tmp_path: Path, wishes: WitnessWishes) -> None:
+    """Several keys of one log are several flags; lists add others, and do not change what a flag says."""
+    listed = tmp_path / "logs.txt"
+    listed.write_text(f"logs/v0\nvkey {LOG_PQ.verifier}\nqpd 5\nvkey {OTHER_KEY.verifier}\n", encoding="utf-8")
+    url = "https://log.example/a"
+    logs, notes = read_logs(
+        replace(wishes, logs=(VKEY, f"{VKEY}={url}"), lists=(str(listed),), refuses_extensions=True)
+    )
+    assert logs == [
+        WitnessedLog("log.example/a", (LOG_KEY.verifier,), url, refuses_extensions=True),
+        WitnessedLog("log.example/b", (OTHER_KEY.verifier,), refuses_extensions=True),
+    ]
+    assert notes == ("'log.example/a' is listed with another key than the one that is known; not changed",)
+    both, notes = read_logs(replace(wishes, logs=(VKEY, str(LOG_PQ.verifier)), lists=(str(listed),)))
+    assert both[0] == Log(LOG_KEY, LOG_PQ).witnessed
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"logs": ("nonsense",)}, "verifier key 'nonsense'"),
+        ({"logs": (str(OURS.verifier),)}, "verifier key"),
+        ({"lists": ("missing.txt",)}, r"missing\.txt: cannot be read"),
+        ({"signs_subtrees": True}, "--sign-subtree needs a key of ML-DSA-44"),
+    ],
+)
+async def test_wrong_flags_are_told_before_anything_is_written(
+    places: dict[str, MemoryStorage], wishes: WitnessWishes, changes: dict[str, Any], said: str
+) -> None:
+    """The storage is as it was."""
+    await check_refused(replace(wishes, **changes), ConfigurationError, said)
+    assert places["storage"].objects == {}
+
+
+async def test_two_roles_are_told_before_the_storage_is_claimed(
+    places: dict[str, MemoryStorage], wishes: WitnessWishes, tmp_path: Path
+) -> None:
+    """A log with the name of the witness."""
+    log = Log(LOG_KEY, origin=OURS.name)
+    listed = tmp_path / "logs.txt"
+    listed.write_text(f"logs/v0\nvkey {LOG_KEY.verifier}\norigin {log.origin}\n", encoding="utf-8")
+    said = "has the name of this witness: no name has two roles"
+    await check_refused(replace(wishes, logs=(), lists=(str(listed),)), ConfigurationError, said)
+    assert IDENTITY_KEY not in places["storage"].objects
+
+
+async def test_subtrees_with_a_key_that_can(
+    places: dict[str, MemoryStorage], wishes: WitnessWishes, tmp_path: Path
+) -> None:
+    """Beside one that cannot."""
+    keys = (*wishes.keys, key_file(tmp_path, OURS_PQ))
+    async with open_witness(replace(wishes, keys=keys, signs_subtrees=True)) as running:
+        assert running.witness.own == (OURS.verifier, OURS_PQ.verifier)
+    assert IDENTITY_KEY in places["storage"].objects
+
+
+@pytest.mark.parametrize("lost", ["identity", "everything", "record"])
+async def test_adopting_is_a_way_out_of_lost_state(
+    places: dict[str, MemoryStorage], wishes: WitnessWishes, lost: str
+) -> None:
+    """Of the identity, of the whole storage beside an anchor, of a record: after it the witness starts again."""
+    wishes = replace(wishes, anchor="anchor")
+    async with open_witness(wishes) as running:
+        await grow(running.witness, 10)
+    newest = places["anchor"].objects[public_key(LOG.origin)]
+    gone = {
+        "identity": [IDENTITY_KEY],
+        "record": [record_key(LOG.origin)],
+        "everything": list(places["storage"].objects),
+    }
+    for key in gone[lost]:
+        places["storage"].remove(key)
+    await check_refused(wishes, RolledBackError, "witness adopt")
+    assert await adopt_checkpoint(wishes, body=newest) == LOG.tree(10)
+    async with open_witness(wishes) as running:
+        await grow(running.witness, 20, old=10)
+
+
+async def test_adopting_fails_without_a_trace(
+    places: dict[str, MemoryStorage], wishes: WitnessWishes, tmp_path: Path
+) -> None:
+    """With another witness's key, or something older: the storage does not change hands."""
+    async with open_witness(wishes) as running:
+        await grow(running.witness, 10, 20)
+    places["storage"].remove(IDENTITY_KEY)
+    before = places["storage"].objects
+    theirs = LOG.note(30, more=[cosign(STRANGER, LOG.tree(30).text, START)])
+    with pytest.raises(RolledBackError, match="this is the storage of another witness"):
+        await adopt_checkpoint(replace(wishes, keys=(key_file(tmp_path, STRANGER),)), body=theirs)
+    with pytest.raises(RolledBackError):
+        await adopt_checkpoint(wishes, body=LOG.note(10, more=[cosign(OURS, LOG.tree(10).text, START)]))
+    with pytest.raises(ConfigurationError, match="signed note"):
+        await adopt_checkpoint(wishes, body=b"nonsense")
+    assert places["storage"].objects == before
+
+
+async def test_a_retired_witness(places: dict[str, MemoryStorage], wishes: WitnessWishes) -> None:
+    """Neither serves nor adopts; retiring is idempotent, and is in both places."""
+    wishes = replace(wishes, anchor="anchor")
+    async with open_witness(wishes) as running:
+        await grow(running.witness, 10)
+    newest = places["anchor"].objects[public_key(LOG.origin)]
+    for _ in range(2):
+        assert await retire_witness(wishes) == (str(OURS.verifier),)
+    assert places["anchor"].objects[IDENTITY_KEY] == places["storage"].objects[IDENTITY_KEY]
+    await check_refused(wishes, ConfigurationError, "was retired, and never signs again")
+    with pytest.raises(ConfigurationError, match="was retired"):
+        await adopt_checkpoint(wishes, body=newest)
+    await check_refused(replace(wishes, anchor=None), ConfigurationError, "was retired, and never signs again")
+
+
+async def test_retiring_without_an_anchor(places: dict[str, MemoryStorage], wishes: WitnessWishes) -> None:
+    """In the storage alone."""
+    assert await retire_witness(wishes) == (str(OURS.verifier),)
+    await check_refused(wishes, ConfigurationError, "was retired")
+    assert places["anchor"].objects == {}
