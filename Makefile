@@ -45,9 +45,10 @@ format: $(STAMP) ## Format and fix what can be fixed
 docs: $(STAMP) ## Write the parts of docs/reference/ that are made from the code
 	@$(BIN)/python -m tests.docs.blocks
 
-test-real: $(STAMP) ## Real S3 servers, npm clients, Verdaccio, nginx, a browser; installs them (about 15 minutes)
+test-real: $(STAMP) ## Real S3 servers, npm clients, Verdaccio, nginx, witnesses, a browser; installs them (about 15 minutes)
 	@scripts/real/install-s3
 	@scripts/real/install-clients
+	@scripts/real/install-witness
 	@scripts/real/install-browser
 	@$(BIN)/python -m pytest tests/real --run-real --timeout=900 -p no:randomly $(if $(K),-k "$(K)")
 

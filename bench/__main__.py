@@ -1,6 +1,6 @@
 """Run benchmarks by name.
 
-    python -m bench [mirror|download|packument|serve|memory|feed|all] [options]
+    python -m bench [mirror|download|packument|serve|memory|feed|witness|all] [options]
 
 ``all``, the default, runs each with its own defaults, one after another: about 15 minutes. Each takes ``--help``.
 
@@ -10,6 +10,7 @@ download   our HTTP client beside stock httpx
 packument  our reading of package documents beside orjson
 serve      `mirrorwitness serve` beside Verdaccio and nginx
 feed       rows of a feed decided, a day's changes, bytes written, faults noticed, at the registry's scale
+witness    checkpoints cosigned a second, and a start with 40,000 logs
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import time
 from typing import Final
 
-NAMES: Final = ("mirror", "memory", "download", "packument", "serve", "feed")
+NAMES: Final = ("mirror", "memory", "download", "packument", "serve", "feed", "witness")
 
 
 def main(arguments: list[str]) -> int:

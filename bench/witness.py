@@ -1,0 +1,234 @@
+"""How many checkpoints a second `mirrorwitness witness serve` cosigns, with durable state, over loopback (research/A 4.3).
+
+    python -m bench witness [--requests 500] [--peer PATH] [--logs 40000]
+
+Rows: one connection, one request after another; eight logs on eight connections; both algorithms; without waiting for the
+disk, which says what that costs. Beside them, in the same run, aics-witness as shipped, where `make test-real` installed
+it. The *ratios* hold on a busy machine; the rates hold on this one only. The client builds all requests beforehand.
+
+The last row starts a witness of 40,000 logs: seconds until it listens, and its memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import secrets
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bench.goals import format_goal
+from bench.processes import ROOT
+from mirrorwitness.tlog.checkpoint import Checkpoint
+from mirrorwitness.tlog.keys import KeyType, format_signer_key, make_signer_key
+from mirrorwitness.tlog.merkle import Hash, leaf_hash, make_proof, plan_consistency, root_of
+from mirrorwitness.tlog.note import sign_note
+from mirrorwitness.witness.protocol import format_add_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mirrorwitness.tlog.keys import SignerKey
+
+__all__ = ["main"]
+
+PROGRAM: Final = Path(sys.executable).with_name("mirrorwitness")
+_LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+
+
+@dataclass
+class Log:
+    """A log that grows by one entry with each request.
+
+    Attributes:
+        key: signs.
+        requests: bodies of add-checkpoint, in order.
+    """
+
+    key: SignerKey
+    requests: list[bytes] = field(default_factory=list[bytes])
+
+    def build(self, count: int) -> None:
+        """Build the requests."""
+        leaves: list[Hash] = []
+        for old in range(count):
+            leaves.append(leaf_hash(secrets.token_bytes(8)))
+            proof = make_proof(plan_consistency(old, old + 1), lambda node: root_of(leaves[node.start : node.end]))
+            note = sign_note(Checkpoint(self.key.name, old + 1, root_of(leaves)).text, [self.key])
+            self.requests.append(format_add_checkpoint(old, proof, note))
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured.
+
+    Attributes:
+        rate: answers in a second.
+        median: of the latency, in milliseconds.
+        high: its 99th percentile.
+        memory: resident memory of the server in megabytes.
+    """
+
+    rate: float
+    median: float
+    high: float
+    memory: float
+
+
+def make_logs(count: int, requests: int) -> list[Log]:
+    """Make logs with their requests."""
+    logs = [Log(make_signer_key(f"log{number}.example", secrets.token_bytes(32))) for number in range(count)]
+    for log in logs:
+        log.build(requests // count)
+    return logs
+
+
+@contextmanager
+def running(words: Sequence[str | Path]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run a server that says where it listens; yield it and its port."""
+    process = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise SystemExit(f"bench: {words[0]} did not start")
+        yield process, int(line.rstrip("/\n").rpartition(":")[2])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def drive(port: int, logs: Sequence[Log]) -> tuple[float, list[float]]:
+    """Send each log's requests on a connection of its own; return the seconds in all and each latency."""
+    latencies: list[float] = []
+    failures: list[bytes] = []
+
+    def go(log: Log) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for body in log.requests:
+                head = b"POST /add-checkpoint HTTP/1.1\r\nHost: witness\r\nContent-Length: %d\r\n\r\n" % len(body)
+                begin = time.perf_counter()
+                connection.sendall(head + body)
+                answer = _receive(connection)
+                latencies.append(time.perf_counter() - begin)
+                if not answer.startswith(b"HTTP/1.1 200"):
+                    failures.append(answer)
+                    return
+
+    threads = [threading.Thread(target=go, args=(log,)) for log in logs]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise SystemExit(f"bench: not cosigned: {failures[0][:300]!r}")
+    return time.perf_counter() - begin, latencies
+
+
+def _receive(connection: socket.socket) -> bytes:
+    """Receive one answer."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _receive_some(connection)
+    head, _, body = data.partition(b"\r\n\r\n")
+    found = _LENGTH.search(head)
+    length = int(found[1]) if found else 0
+    while len(body) < length:
+        body += _receive_some(connection)
+    return head + b"\r\n\r\n" + body
+
+
+def _receive_some(connection: socket.socket) -> bytes:
+    piece = connection.recv(65_536)
+    if not piece:
+        raise SystemExit("bench: the server closed the connection")
+    return piece
+
+
+def measure(words: Sequence[str | Path], logs: Sequence[Log]) -> Figures:
+    """Measure one server."""
+    with running(words) as (process, port):
+        seconds, latencies = drive(port, logs)
+        memory = read_memory(process.pid)
+    latencies.sort()
+    high = latencies[int(len(latencies) * 0.99)]
+    return Figures(len(latencies) / seconds, 1000 * statistics.median(latencies), 1000 * high, memory)
+
+
+def read_memory(pid: int) -> float:
+    """Return a process's resident memory in megabytes."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    return int(found[1]) / 1000 if found else 0.0
+
+
+def ours(folder: Path, keys: Sequence[Path], logs: Sequence[Log], *, fsync: bool = True) -> list[str | Path]:
+    """Return the words that start our witness on an empty storage."""
+    storage = Path(tempfile.mkdtemp(dir=folder))
+    words: list[str | Path] = [PROGRAM, "witness", "serve", "--listen", "127.0.0.1:0"]
+    words += ["--storage", f"file:{storage}{'' if fsync else '?fsync=off'}"]
+    for key in keys:
+        words += ["--key", key]
+    for log in logs:
+        words += ["--log", str(log.key.verifier)]
+    return words
+
+
+def write_keys(folder: Path) -> tuple[Path, Path]:
+    """Write a key of each algorithm."""
+    paths = (folder / "ed25519.key", folder / "ml-dsa-44.key")
+    for path, kind in zip(paths, (KeyType.COSIGNATURE, KeyType.ML_DSA_44), strict=True):
+        path.write_text(format_signer_key(make_signer_key("bench.example/w", secrets.token_bytes(32), kind)) + "\n")
+        path.chmod(0o600)
+    return paths
+
+
+def start_many(folder: Path, key: Path, count: int) -> tuple[float, float]:
+    """Start a witness of many logs; return the seconds until it listens, and its memory in megabytes."""
+    path = folder / "logs.txt"
+    keys = (make_signer_key(f"log{number}.example", secrets.token_bytes(32)) for number in range(count))
+    path.write_text("logs/v0\n" + "".join(f"vkey {key.verifier}\nqpd 86400\n" for key in keys), encoding="utf-8")
+    words: list[str | Path] = [PROGRAM, "witness", "serve", "--listen", "127.0.0.1:0", "--key", key]
+    words += ["--storage", f"file:{folder / 'many'}", "--log-list", path]
+    begin = time.perf_counter()
+    with running(words) as (process, _):
+        return time.perf_counter() - begin, read_memory(process.pid)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m bench witness", description=__doc__.partition("\n")[0])
+    parser.add_argument("--requests", type=int, default=500)
+    parser.add_argument("--logs", type=int, default=40_000)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ed25519, ml_dsa = write_keys(folder)
+        one, eight = make_logs(1, options.requests), make_logs(8, options.requests * 8 // 5)
+        rows = {
+            "one connection": measure(ours(folder, [ed25519], one), one),
+            "8 logs, 8 connections": measure(ours(folder, [ed25519], eight), eight),
+            "one connection, both algorithms": measure(ours(folder, [ed25519, ml_dsa], one), one),
+            "one connection, fsync=off": measure(ours(folder, [ed25519], one, fsync=False), one),
+        }
+        print(f"{'row':<34}{'answers/s':>10}{'p50 ms':>8}{'p99 ms':>8}{'RSS MB':>8}")
+        for row, found in rows.items():
+            print(f"{row:<34}{found.rate:>10,.0f}{found.median:>8.2f}{found.high:>8.2f}{found.memory:>8.0f}")
+        disk = rows["one connection"].median / rows["one connection, fsync=off"].median
+        print(f"waiting for the disk: {disk:.2f} times the latency without")
+        seconds, memory = start_many(folder, ed25519, options.logs)
+        print(f"start with {options.logs:,} logs: {seconds:.1f} s, {memory:.0f} MB")
+        print(format_goal("start with 40,000 logs, seconds", seconds, 5.0))
+        print(format_goal("memory with 40,000 logs, MB", memory, 300.0))
+    return 0
