@@ -1,10 +1,10 @@
 """How many checkpoints a second `mirrorwitness witness serve` cosigns, with durable state, over loopback (research/A 4.3).
 
-    python -m bench witness [--requests 500] [--peer PATH] [--logs 40000]
+    python -m bench witness [--requests 500] [--logs 40000]
 
 Rows: one connection, one request after another; eight logs on eight connections; both algorithms; without waiting for the
-disk, which says what that costs. Beside them, in the same run, aics-witness as shipped, where `make test-real` installed
-it. The *ratios* hold on a busy machine; the rates hold on this one only. The client builds all requests beforehand.
+disk, which says what that costs. Beside them, in the same run, aics-witness as shipped and litewitness, where
+`scripts/real/install-witness` installed them; one that is not there is said to be missing. The *ratios* hold on a busy machine; the rates hold on this one only. The client builds all requests beforehand.
 
 The last row starts a witness of 40,000 logs: seconds until it listens, and its memory.
 """
@@ -33,6 +33,7 @@ from mirrorwitness.tlog.keys import KeyType, format_signer_key, make_signer_key
 from mirrorwitness.tlog.merkle import Hash, leaf_hash, make_proof, plan_consistency, root_of
 from mirrorwitness.tlog.note import sign_note
 from mirrorwitness.witness.protocol import format_add_checkpoint
+from tests.real.witness_peers import is_installed, start_aics, start_litewitness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,18 +76,18 @@ class Figures:
         rate: answers in a second.
         median: of the latency, in milliseconds.
         high: its 99th percentile.
-        memory: resident memory of the server in megabytes.
+        memory: resident memory of the server in megabytes; None where it was not looked at.
     """
 
     rate: float
     median: float
     high: float
-    memory: float
+    memory: float | None = None
 
 
 def make_logs(count: int, requests: int) -> list[Log]:
     """Make logs with their requests."""
-    logs = [Log(make_signer_key(f"log{number}.example", secrets.token_bytes(32))) for number in range(count)]
+    logs = [Log(make_signer_key(f"log{number}-of-{count}.example", secrets.token_bytes(32))) for number in range(count)]
     for log in logs:
         log.build(requests // count)
     return logs
@@ -161,9 +162,29 @@ def measure(words: Sequence[str | Path], logs: Sequence[Log]) -> Figures:
     with running(words) as (process, port):
         seconds, latencies = drive(port, logs)
         memory = read_memory(process.pid)
+    return _figures(seconds, latencies, memory)
+
+
+def _figures(seconds: float, latencies: list[float], memory: float | None = None) -> Figures:
     latencies.sort()
     high = latencies[int(len(latencies) * 0.99)]
     return Figures(len(latencies) / seconds, 1000 * statistics.median(latencies), 1000 * high, memory)
+
+
+def measure_peers(one: Sequence[Log], eight: Sequence[Log]) -> Iterator[tuple[str, Figures]]:
+    """Measure the peers that are installed."""
+    vkeys = [str(log.key.verifier) for log in (*one, *eight)]
+    for name, part, needs, start in (
+        ("aics-witness", "python", (), start_aics),
+        ("litewitness", "debian", ("ssh-agent", "ssh-add", "ssh-keygen"), start_litewitness),
+    ):
+        if not is_installed(part, *needs):
+            print(f"{name} is missing: scripts/real/install-witness {part}")
+            continue
+        with start(vkeys) as peer:
+            port = int(peer.url.rpartition(":")[2].rstrip("/"))
+            yield f"{name}: one connection", _figures(*drive(port, one))
+            yield f"{name}: 8 logs, 8 connections", _figures(*drive(port, eight))
 
 
 def read_memory(pid: int) -> float:
@@ -222,9 +243,23 @@ def main(arguments: list[str]) -> int:
             "one connection, both algorithms": measure(ours(folder, [ed25519, ml_dsa], one), one),
             "one connection, fsync=off": measure(ours(folder, [ed25519], one, fsync=False), one),
         }
-        print(f"{'row':<34}{'answers/s':>10}{'p50 ms':>8}{'p99 ms':>8}{'RSS MB':>8}")
+        ours_rows = dict(rows)
+        rows |= dict(measure_peers(one, eight))
+        print(f"{'row':<38}{'answers/s':>10}{'p50 ms':>8}{'p99 ms':>8}{'RSS MB':>8}")
         for row, found in rows.items():
-            print(f"{row:<34}{found.rate:>10,.0f}{found.median:>8.2f}{found.high:>8.2f}{found.memory:>8.0f}")
+            memory = "" if found.memory is None else f"{found.memory:.0f}"
+            print(f"{row:<38}{found.rate:>10,.0f}{found.median:>8.2f}{found.high:>8.2f}{memory:>8}")
+        for row in ("one connection", "8 logs, 8 connections"):
+            for peer, found in rows.items():
+                if peer.endswith(f": {row}"):
+                    print(f"{row}: {ours_rows[row].rate / found.rate:.2f} times {peer.partition(':')[0]}")
+        for row, goal in (
+            ("one connection", 700),
+            ("8 logs, 8 connections", 750),
+            ("one connection, both algorithms", 350),
+        ):
+            print(format_goal(f"answers a second, {row}", rows[row].rate, goal, at_least=True))
+        print(format_goal("p99 of one connection, ms", rows["one connection"].high, 10.0))
         disk = rows["one connection"].median / rows["one connection, fsync=off"].median
         print(f"waiting for the disk: {disk:.2f} times the latency without")
         seconds, memory = start_many(folder, ed25519, options.logs)

@@ -1,26 +1,21 @@
-"""The witness over HTTP: routes, statuses, content types, limits; directly as an application, and over loopback."""
+"""The witness over HTTP: routes, statuses, content types and limits."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import h11
 import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from mirrorwitness.errors import StorageUnavailableError
-from mirrorwitness.run.serve import serve
-from mirrorwitness.server import witness as server
-from mirrorwitness.server.witness import BODY_SECONDS, WitnessApp
+from mirrorwitness.server.witness import BODY_SECONDS
 from mirrorwitness.telemetry import CONTENT_TYPE
 from mirrorwitness.tlog.note import parse_lines
-from mirrorwitness.witness.logs import origin_hash
 from mirrorwitness.witness.protocol import MAX_BODY_BYTES, format_add_checkpoint, format_sign_subtree
 from mirrorwitness.witness.records import IDENTITY_KEY, public_key
+from tests.unit.server.witness_client import MONITORED, make_client
 from tests.unit.witness.world import (
     LOG,
     OTHER,
@@ -37,71 +32,11 @@ from tests.unit.witness.world import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, MutableMapping, Sequence
-
     from trio.testing import MockClock
 
 TEXT = "text/plain; charset=utf-8"
-MONITORED = f"/{origin_hash(LOG.origin)}/checkpoint"
 GONE = StorageUnavailableError("no answer")
 FORK = LOG.fork(6)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-@dataclass
-class Client:
-    """Asks an application directly; what is sent has to be one head and one piece of body, of the length it says."""
-
-    app: WitnessApp
-
-    async def ask(self, method: str, path: str, *pieces: bytes) -> Reply:
-        """Send a request whose body comes in pieces."""
-        queue: list[dict[str, Any]] = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
-        return await self.send(method, path, [*queue, {"type": "http.request", "body": b""}])
-
-    async def send(self, method: str, path: str, queue: Sequence[dict[str, Any]]) -> Reply:
-        """Send a request, message by message."""
-        sent: list[MutableMapping[str, Any]] = []
-        waiting = list(queue)
-
-        async def receive() -> MutableMapping[str, Any]:
-            await trio.lowlevel.checkpoint()
-            if not waiting:
-                await trio.sleep_forever()
-            return waiting.pop(0)
-
-        async def send(message: MutableMapping[str, Any]) -> None:
-            await trio.lowlevel.checkpoint()
-            sent.append(message)
-
-        await self.app({"type": "http", "method": method, "path": path, "headers": []}, receive, send)
-        start, body = sent
-        assert (start["type"], body["type"]) == ("http.response.start", "http.response.body")
-        assert not body.get("more_body", False)
-        headers = {name.decode(): value.decode() for name, value in start["headers"]}
-        assert len(headers) == len(start["headers"])
-        if method != "HEAD":
-            assert headers["content-length"] == str(len(body["body"]))
-        return Reply(start["status"], headers, body["body"])
-
-    async def post(self, body: bytes, path: str = "/add-checkpoint") -> Reply:
-        """Post a request of one piece."""
-        return await self.ask("POST", path, body)
-
-
-async def make_client(world: World | None = None, *, signs_subtrees: bool = False) -> tuple[World, Client]:
-    """Return a witness that cosigned nothing yet."""
-    world = world or World()
-    witness = await world.start()
-    return world, Client(WitnessApp(witness=witness, storage=world.storage, signs_subtrees=signs_subtrees))
 
 
 async def test_a_cosignature() -> None:
@@ -200,7 +135,10 @@ async def test_a_client_that_leaves_gets_no_answer() -> None:
     """Half a body is no request: it is not judged, and nobody is told."""
     world, client = await make_client()
     whole = LOG.request(0, 10)
-    queue = [{"type": "http.request", "body": whole, "more_body": True}, {"type": "http.disconnect"}]
+    queue: list[dict[str, Any]] = [
+        {"type": "http.request", "body": whole, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
     with pytest.raises(OSError, match="the client left"):
         await client.send("POST", "/add-checkpoint", queue)
     assert world.published_sizes() == []
@@ -304,7 +242,7 @@ async def test_health_and_readiness(autojump_clock: MockClock) -> None:
         assert key == IDENTITY_KEY
         await trio.sleep_forever()
 
-    world.storage.stat = hang  # type: ignore[method-assign, assignment]
+    world.storage.stat = hang  # type: ignore[method-assign]
     reply = await client.ask("GET", "/readyz")
     assert (reply.status, reply.body) == (503, b"the storage does not answer\n")
     assert (await client.ask("GET", "/healthz")).status == 200
@@ -355,66 +293,3 @@ async def test_what_is_no_http_is_passed_over() -> None:
 
     await client.app({"type": "lifespan"}, refuse, refuse)
     assert repr(client.app) == "<WitnessApp <Witness of 1 logs, {}>>"
-
-
-@asynccontextmanager
-async def listening(app: WitnessApp) -> AsyncGenerator[trio.SocketStream, None]:
-    """Serve over loopback, and open one connection."""
-    shutdown = trio.Event()
-    async with trio.open_nursery() as nursery:
-        start = partial(serve, app, host="127.0.0.1", port=0, shutdown=shutdown)
-        host, port = await nursery.start(start)
-        async with await trio.open_tcp_stream(host, port) as stream:
-            yield stream
-        shutdown.set()
-
-
-async def exchange(stream: trio.SocketStream, http: h11.Connection, method: str, path: str, body: bytes) -> Reply:
-    """Send one request on a connection that is kept, and read its answer."""
-    headers = [("host", "witness.example"), ("content-length", str(len(body)))]
-    head = http.send(h11.Request(method=method, target=path, headers=headers)) or b""
-    await stream.send_all(head + (http.send(h11.Data(data=body)) or b"") + (http.send(h11.EndOfMessage()) or b""))
-    response: h11.Response | None = None
-    received = b""
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            http.receive_data(await stream.receive_some())
-        elif isinstance(event, h11.Response):
-            response = event
-        elif isinstance(event, h11.Data):
-            received += bytes(event.data)
-        elif isinstance(event, h11.EndOfMessage):
-            break
-    assert response is not None
-    http.start_next_cycle()
-    return Reply(response.status_code, {k.decode(): v.decode() for k, v in response.headers.raw_items()}, received)
-
-
-async def test_requests_over_loopback_on_one_connection() -> None:
-    """Keep-alive: a log that grows, is refused, told its size, and read by a monitor, without a new connection."""
-    _, client = await make_client()
-    http = h11.Connection(h11.CLIENT)
-    with trio.fail_after(10):
-        async with listening(client.app) as stream:
-            posts = [LOG.request(0, 10), LOG.request(10, 20), LOG.request(0, 30), FORK.request(20, 20), b"nonsense"]
-            replies = [await exchange(stream, http, "POST", "/add-checkpoint", body) for body in posts]
-            shown = await exchange(stream, http, "GET", MONITORED, b"")
-    assert [reply.status for reply in replies] == [200, 200, 409, 422, 400]
-    assert {name.lower(): value for name, value in replies[2].headers.items()}["content-type"] == "text/x.tlog.size"
-    assert replies[2].body == b"20\n"
-    assert shown.body == LOG.note(20) + replies[1].body
-
-
-async def test_a_client_that_leaves_in_its_body_over_loopback(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is logged as an error of ours, and the next one is answered."""
-    _, client = await make_client()
-    with trio.fail_after(10):
-        async with listening(client.app) as stream:
-            await stream.send_all(b"POST /add-checkpoint HTTP/1.1\r\nhost: x\r\ncontent-length: 500\r\n\r\nold 0\n")
-            await stream.aclose()
-            await trio.testing.wait_all_tasks_blocked(0.01)
-        async with listening(client.app) as stream:
-            reply = await exchange(stream, h11.Connection(h11.CLIENT), "POST", "/add-checkpoint", LOG.request(0, 10))
-    assert reply.status == 200
-    assert [record.message for record in caplog.records if record.name == server._log.name] == []

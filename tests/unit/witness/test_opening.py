@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
+import trio.testing
 
 from mirrorwitness.errors import ConfigurationError, RolledBackError, StorageUnavailableError
 from mirrorwitness.run import witnessing
-from mirrorwitness.run.witnessing import WitnessWishes, adopt_checkpoint, open_witness, read_logs, retire_witness
+from mirrorwitness.run.witnessing import (
+    WitnessWishes,
+    adopt_checkpoint,
+    open_witness,
+    read_logs,
+    retire_witness,
+    serve_witness,
+)
 from mirrorwitness.tlog.keys import format_signer_key
 from mirrorwitness.witness.evidence import check_evidence, parse_evidence
 from mirrorwitness.witness.logs import WitnessedLog
@@ -34,12 +44,23 @@ from tests.unit.witness.world import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
 
     from mirrorwitness.storage import Storage
     from mirrorwitness.tlog.keys import SignerKey
 
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as found:
+            found.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+NEEDS_IPV6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 on loopback")
 FORK = LOG.fork(6)
 VKEY = str(LOG_KEY.verifier)
 
@@ -137,6 +158,7 @@ async def test_keys(wishes: WitnessWishes, tmp_path: Path, places: dict[str, Mem
     cases = [
         ((), "no key: give --key FILE"),
         ((missing,), "missing.key"),
+        ((_large(tmp_path),), r"large\.key: .*more than 65536 bytes"),
         ((key_file(tmp_path, NEXT, mode=0o640),), "its mode is 0640, so others can use it"),
         ((key_file(tmp_path, LOG_KEY),), r"its type is 0x01 \(Ed25519\)|its type is 0x01, expected"),
         (("env:NO_SUCH_VARIABLE",), "no such variable"),
@@ -144,6 +166,13 @@ async def test_keys(wishes: WitnessWishes, tmp_path: Path, places: dict[str, Mem
     for keys, said in cases:
         await check_refused(replace(wishes, keys=keys), ConfigurationError, said)
     assert places["storage"].objects == {}
+
+
+def _large(folder: Path) -> str:
+    path = folder / "large.key"
+    path.write_bytes(bytes(64 * 1024 + 1))
+    path.chmod(0o600)
+    return str(path)
 
 
 async def test_a_key_of_the_environment(
@@ -189,6 +218,39 @@ async def test_wrong_flags_are_told_before_anything_is_written(
     """The storage is as it was."""
     await check_refused(replace(wishes, **changes), ConfigurationError, said)
     assert places["storage"].objects == {}
+
+
+@pytest.mark.usefixtures("places")
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("[::1]", marks=NEEDS_IPV6)])
+async def test_serving_until_a_signal(
+    wishes: WitnessWishes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """It tells what lists have against flags, then its address, answers, and ends when it is asked to."""
+    listed = tmp_path / "logs.txt"
+    listed.write_text(f"logs/v0\nvkey {LOG_PQ.verifier}\n", encoding="utf-8")
+    told: list[str] = []
+    replies: list[bytes] = []
+
+    async def until_signal(work: Callable[[], Awaitable[None]], *, stop: Callable[[], None]) -> bool:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            with trio.fail_after(10):
+                while len(told) < 2:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+                port = int(told[1].rpartition(":")[2])
+                async with await trio.open_tcp_stream(host.strip("[]"), port) as stream:
+                    await stream.send_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n")
+                    replies.append(await stream.receive_some())
+            stop()
+        return True
+
+    monkeypatch.setattr(witnessing, "run_until_signal", until_signal)
+    wishes = replace(wishes, lists=(str(listed),))
+    await serve_witness(wishes, listen=f"{host}:0", ready=told.append, told=told.append)
+    assert told[0] == "'log.example/a' is listed with another key than the one that is known; not changed"
+    assert told[1].startswith(f"http://{host}:")
+    assert replies[0].startswith(b"HTTP/1.1 200 ")
+    assert replies[0].endswith(b"\r\n\r\nready\n")
 
 
 async def test_two_roles_are_told_before_the_storage_is_claimed(
