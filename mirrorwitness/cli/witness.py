@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mirrorwitness.cli.output import EXIT_CODES_HELP, hint, print_facts, print_j
 from mirrorwitness.cli.witness_options import witness_options
 from mirrorwitness.errors import ConfigurationError, ExitCode
 from mirrorwitness.run.inspecting import explain_evidence, explain_note, verify_checkpoint
+from mirrorwitness.run.signers import PASSPHRASE_VARIABLE, format_pem
 from mirrorwitness.run.witnessing import WitnessWishes, adopt_checkpoint, retire_witness, serve_witness
 from mirrorwitness.tlog.keys import SEED_BYTES, KeyType, format_signer_key, make_signer_key
 
@@ -54,16 +56,22 @@ def witness() -> None:
     metavar="FILE",
     help="Where the private key goes; readable by its owner only, never replaced.",
 )
-def keygen(*, name: str, algorithm: str, out: Path) -> None:
+@click.option("--pem", "is_pem", is_flag=True, help="Write a PEM file (PKCS#8), which other tools read too.")
+@click.option("--encrypt", "is_encrypted", is_flag=True, help="Write an encrypted PEM file.")
+def keygen(*, name: str, algorithm: str, out: Path, is_pem: bool, is_encrypted: bool) -> None:
     """Make a key that cosigns, and print its public half.
+
+    The passphrase of --encrypt is that of MIRRORWITNESS_KEY_PASSPHRASE, or asked for.
 
     \b
     Example:
       mirrorwitness witness keygen --name witness.example.org/w1 --out w1.key
+      mirrorwitness witness keygen --name witness.example.org/w1 --algorithm ml-dsa-44 --encrypt --out w2.pem
     """
     try:
         key = make_signer_key(name, secrets.token_bytes(SEED_BYTES), ALGORITHMS[algorithm])
-        write_key(out, format_signer_key(key))
+        passphrase = _choose_passphrase() if is_encrypted else None
+        write_key(out, format_pem(key, passphrase).rstrip() if is_pem or is_encrypted else format_signer_key(key))
     except ConfigurationError as error:
         fail(error, "", is_json=False)
     click.echo(str(key.verifier))
@@ -193,7 +201,7 @@ def inspect(*, note: Path, keys: tuple[str, ...], is_json: bool) -> None:
 @click.argument("file", type=_FILE, metavar="FILE")
 @json_option
 def evidence(*, file: Path, is_json: bool) -> None:
-    """Check a proof that a log forked: two trees of one size, both signed by it. Needs nothing but the file.
+    """Check a proof that a log forked: it signed two trees that contradict each other. Needs nothing but the file.
 
     Compare the log's keys that it prints with those that the log publishes. Exit code 4: the fork is proven.
 
@@ -208,3 +216,11 @@ def evidence(*, file: Path, is_json: bool) -> None:
     else:
         print_facts(found.facts())
     stop_with(ExitCode.DIVERGENCE)
+
+
+def _choose_passphrase() -> str:
+    known = os.environ.get(PASSPHRASE_VARIABLE)
+    if known is not None:
+        return known
+    chosen: str = click.prompt("Passphrase of the new key", hide_input=True, confirmation_prompt=True, err=True)
+    return chosen

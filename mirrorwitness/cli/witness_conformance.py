@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["conformance"]
 
 SCHEMA: Final = "mirrorwitness-witness-conformance-1"
+LOGS_SCHEMA: Final = "mirrorwitness-witness-logs-1"
+"""What ``--print-logs`` prints: another document."""
 
 
 @click.command(epilog=EXIT_CODES_HELP)
@@ -109,7 +111,7 @@ def _make_options(
 def _print_logs(seed: bytes, *, is_json: bool) -> None:
     vkeys = lab_vkeys(seed)
     if is_json:
-        print_json(SCHEMA, {"seed": seed.hex(), "logs": list(vkeys), "exit_code": 0})
+        print_json(LOGS_SCHEMA, {"seed": seed.hex(), "logs": list(vkeys), "exit_code": 0})
         return
     for vkey in vkeys:
         click.echo(vkey)

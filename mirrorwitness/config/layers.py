@@ -29,6 +29,9 @@ __all__ = ["CONFIG_VARIABLE", "PREFIX", "Layer", "merge", "parse_file", "read_en
 
 PREFIX: Final = "MIRRORWITNESS_"
 CONFIG_VARIABLE: Final = "MIRRORWITNESS_CONFIG"
+
+PASSPHRASE_VARIABLE: Final = "MIRRORWITNESS_KEY_PASSPHRASE"  # noqa: S105 - its name
+"""The environment variable with the passphrase of a witness's encrypted keys; no option, so that no file has it."""
 """The configuration file's path; read by `mirrorwitness.config.load.find_config`."""
 
 _REGISTRY_VARIABLE: Final = "MIRRORWITNESS_REGISTRY"
@@ -92,7 +95,11 @@ def read_environment(environ: Mapping[str, str], *, tokens: Iterable[str] = ()) 
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     for variable, text in environ.items():
-        if not variable.startswith(PREFIX) or variable in {CONFIG_VARIABLE, *tokens} or not text.strip():
+        if (
+            not variable.startswith(PREFIX)
+            or variable in {CONFIG_VARIABLE, PASSPHRASE_VARIABLE, *tokens}
+            or not text.strip()
+        ):
             continue
         key = known.get(variable)
         if key is None:

@@ -156,12 +156,11 @@ class EvidenceReport:
         """Return it as pairs for a person."""
         cosigners = ", ".join(f"{name} at {_when(at)}" for name, at in self.cosigners) or "nobody"
         return [
-            ("verdict", "the log forked: it signed two trees of one size"),
+            ("verdict", "the log forked: it signed two trees that contradict each other"),
             ("origin", self.ours.origin),
-            ("size", str(self.ours.size)),
-            ("one root", base64.b64encode(self.ours.root).decode()),
+            ("one tree", _size_and_root(self.ours)),
             ("cosigned by", cosigners),
-            ("other root", base64.b64encode(self.theirs.root).decode()),
+            ("other tree", _size_and_root(self.theirs)),
             ("seen", self.seen),
             *[("the log's key", key) for key in self.log_keys],
         ]
@@ -266,6 +265,10 @@ def _tree(checkpoint: Checkpoint) -> dict[str, object]:
         "root": base64.b64encode(checkpoint.root).decode(),
         "extension": list(checkpoint.extension),
     }
+
+
+def _size_and_root(checkpoint: Checkpoint) -> str:
+    return f"size {checkpoint.size}, root {base64.b64encode(checkpoint.root).decode()}"
 
 
 def _facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signals import run_until_signal
 from mirrorwitness.run.witnessing import (
-    _keep_fork,  # pyright: ignore[reportPrivateUsage]  # the one place that writes evidence
+    keep_fork,
     open_witness,
 )
 from mirrorwitness.tlog.keys import KeyType
@@ -319,7 +319,7 @@ async def _open_poller(
 
 def _make_feeders(wishes: PollWishes, running: RunningWitness, fetcher: Fetcher, gate: HostGate) -> list[Feeder]:
     witness = running.witness
-    keep = partial(_keep_fork, running.storage, witness.logs, witness.own)
+    keep = partial(keep_fork, running.storage, witness.logs, witness.own)
     feeders = [
         Feeder(
             witness=witness,

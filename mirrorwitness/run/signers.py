@@ -26,6 +26,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mirrorwitness.config.layers import PASSPHRASE_VARIABLE
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.run.kms_address import KMS_SCHEME, parse_kms_address
 from mirrorwitness.tlog.cosignature import COSIGNER_KEYS
@@ -44,9 +45,6 @@ __all__ = ["PASSPHRASE_VARIABLE", "ask_passphrase", "format_pem", "open_signers"
 
 KEY_LIMIT: Final = 64 * 1024
 """Bytes of the largest key file read."""
-
-PASSPHRASE_VARIABLE: Final = "MIRRORWITNESS_KEY_PASSPHRASE"  # noqa: S105 - its name
-"""The environment variable with the passphrase of encrypted keys."""
 
 _ENVIRONMENT: Final = "env:"
 _PKCS11: Final = "pkcs11:"

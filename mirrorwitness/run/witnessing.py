@@ -5,19 +5,17 @@ Rules:
 - The storage is raced before it is trusted: one that does not do compare-and-swap is no place for a witness (DESIGN 4).
 - Everything that P7 wants to be known is checked before the first request is accepted
   (`mirrorwitness.witness.startup`).
-- Keys are read from files that nobody else may read, or from the environment (``env:NAME``).
+- Keys come from wherever they are kept (`mirrorwitness.run.signers`).
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import stat
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -28,18 +26,17 @@ from mirrorwitness.run.serve import parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signals import run_until_signal
+from mirrorwitness.run.signers import ask_passphrase, open_signers
 from mirrorwitness.server.witness import WitnessApp
 from mirrorwitness.storage.address import open_storage
 from mirrorwitness.storage.probe import check_storage
 from mirrorwitness.storage.probe_verdict import Role, Verdict
-from mirrorwitness.tlog.cosignature import COSIGNER_KEYS
-from mirrorwitness.tlog.keys import KeyType, parse_signer_key
+from mirrorwitness.tlog.keys import KeyType
 from mirrorwitness.witness.evidence import evidence_key, make_evidence
 from mirrorwitness.witness.loglist import MAX_LIST_BYTES, ListedLog, merge_lists, parse_log_list
 from mirrorwitness.witness.logs import LogSet, WitnessedLog, parse_log_flag
 from mirrorwitness.witness.rates import Rates
 from mirrorwitness.witness.service import Witness
-from mirrorwitness.witness.signer import LocalSigner
 from mirrorwitness.witness.startup import (
     check_identity,
     check_states,
@@ -54,22 +51,20 @@ if TYPE_CHECKING:
 
     from mirrorwitness.storage import Storage
     from mirrorwitness.tlog.checkpoint import Checkpoint
-    from mirrorwitness.tlog.keys import SignerKey, VerifierKey
+    from mirrorwitness.tlog.keys import VerifierKey
     from mirrorwitness.witness.service import Fork
+    from mirrorwitness.witness.signer import Signer
 
 __all__ = [
     "RunningWitness",
     "WitnessWishes",
     "adopt_checkpoint",
+    "keep_fork",
     "open_witness",
-    "read_keys",
     "read_logs",
     "retire_witness",
     "serve_witness",
 ]
-
-KEY_LIMIT: Final = 64 * 1024
-"""Bytes of the largest key file read."""
 
 _log = logging.getLogger("mirrorwitness.witness")
 
@@ -81,7 +76,7 @@ class WitnessWishes:
     Attributes:
         storage: the address of its storage.
         anchor: the address of a second place, or None.
-        keys: files of keys, or ``env:NAME``.
+        keys: where its keys are, as `mirrorwitness.run.signers` reads them.
         logs: vkeys, each with a URL or without.
         lists: files in the witness network's format.
         refuses_extensions: refuse checkpoints with extension lines.
@@ -114,17 +109,6 @@ class RunningWitness:
     notes: tuple[str, ...] = field(default=())
 
 
-def read_keys(sources: Sequence[str]) -> list[SignerKey]:
-    """Read signing keys.
-
-    Raises:
-        ConfigurationError: there are none, or one cannot be read, or a file can be read by others.
-    """
-    if not sources:
-        raise ConfigurationError("no key: give --key FILE, made by `mirrorwitness witness keygen`")
-    return [_read_key(source) for source in sources]
-
-
 def read_logs(wishes: WitnessWishes) -> tuple[list[WitnessedLog], tuple[str, ...]]:
     """Return the configured logs, those of flags first, and sentences about lists that contradict them.
 
@@ -154,14 +138,14 @@ async def open_witness(wishes: WitnessWishes) -> AsyncGenerator[RunningWitness, 
         RolledBackError: state was lost, or is older than what was published.
         StorageError: a storage failed.
     """
-    keys = read_keys(wishes.keys)
-    if wishes.signs_subtrees and all(key.verifier.kind is not KeyType.ML_DSA_44 for key in keys):
-        raise ConfigurationError("--sign-subtree needs a key of ML-DSA-44: those of Ed25519 cosign no subtrees")
     wanted, notes = read_logs(wishes)
     async with AsyncExitStack() as stack:
+        signers = await _open_signers(stack, wishes)
+        verifiers = [signer.verifier for signer in signers]
+        if wishes.signs_subtrees and all(key.kind is not KeyType.ML_DSA_44 for key in verifiers):
+            raise ConfigurationError("--sign-subtree needs a key of ML-DSA-44: those of Ed25519 cosign no subtrees")
         storage = await _open(stack, wishes.storage, "--storage")
         anchor = None if wishes.anchor is None else await _open(stack, wishes.anchor, "--anchor")
-        verifiers = [key.verifier for key in keys]
         LogSet(wanted, cosigners=verifiers)  # says what is wrong with the flags before anything is written
         own = await open_identity(storage, anchor, verifiers)
         logs = LogSet(wanted, cosigners=own)
@@ -170,11 +154,11 @@ async def open_witness(wishes: WitnessWishes) -> AsyncGenerator[RunningWitness, 
         witness = Witness(
             logs=logs,
             state=state,
-            signers=[LocalSigner(key) for key in keys],
+            signers=signers,
             own=own,
             now=_seconds,
             rates=Rates(per_second=wishes.rate),
-            on_fork=partial(_keep_fork, storage, logs, own),
+            on_fork=partial(keep_fork, storage, logs, own),
         )
         yield RunningWitness(witness, storage, notes)
 
@@ -215,10 +199,10 @@ async def adopt_checkpoint(wishes: WitnessWishes, *, body: bytes) -> Checkpoint:
         SignatureError: the log, or this witness, did not sign it.
         StorageError: a storage failed.
     """
-    keys = [key.verifier for key in read_keys(wishes.keys)]
     wanted, _ = read_logs(wishes)
-    LogSet(wanted, cosigners=keys)  # says what is wrong with the flags before anything is opened
     async with AsyncExitStack() as stack:
+        keys = [signer.verifier for signer in await _open_signers(stack, wishes)]
+        LogSet(wanted, cosigners=keys)  # says what is wrong with the flags before a storage is opened
         storage = await _open(stack, wishes.storage, "--storage")
         anchor = None if wishes.anchor is None else await _open(stack, wishes.anchor, "--anchor")
         own = await check_identity(storage, anchor, keys)
@@ -236,11 +220,15 @@ async def retire_witness(wishes: WitnessWishes) -> tuple[str, ...]:
         ConfigurationError: a key cannot be read.
         StorageError: a storage failed.
     """
-    keys = [key.verifier for key in read_keys(wishes.keys)]
     async with AsyncExitStack() as stack:
+        keys = [signer.verifier for signer in await _open_signers(stack, wishes)]
         storage = await stack.enter_async_context(open_storage(wishes.storage))
         anchor = None if wishes.anchor is None else await stack.enter_async_context(open_storage(wishes.anchor))
         return (await retire_keys(storage, anchor, keys)).retired
+
+
+async def _open_signers(stack: AsyncExitStack, wishes: WitnessWishes) -> list[Signer]:
+    return await stack.enter_async_context(open_signers(wishes.keys, passphrase=ask_passphrase))
 
 
 async def _open(stack: AsyncExitStack, address: str, flag: str) -> Storage:
@@ -255,7 +243,7 @@ async def _open(stack: AsyncExitStack, address: str, flag: str) -> Storage:
     return storage
 
 
-async def _keep_fork(storage: Storage, logs: LogSet, own: Sequence[VerifierKey], fork: Fork) -> None:
+async def keep_fork(storage: Storage, logs: LogSet, own: Sequence[VerifierKey], fork: Fork) -> None:
     """Keep a proof of a fork; the storage may fail, the log line stays."""
     log = logs.get(fork.origin)
     body = make_evidence(
@@ -280,29 +268,6 @@ async def _keep_fork(storage: Storage, logs: LogSet, own: Sequence[VerifierKey],
 
 def _with_terms(log: WitnessedLog, wishes: WitnessWishes) -> WitnessedLog:
     return replace(log, refuses_extensions=wishes.refuses_extensions)
-
-
-def _read_key(source: str) -> SignerKey:
-    try:
-        text = _read_environment(source[4:]) if source.startswith("env:") else _read_private(Path(source))
-        return parse_signer_key(text.strip(), *COSIGNER_KEYS)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"--key {source}: {error}") from error
-
-
-def _read_environment(name: str) -> str:
-    text = os.environ.get(name)
-    if text is None:
-        raise ConfigurationError("the environment has no such variable")
-    return text
-
-
-def _read_private(path: Path) -> str:
-    body = _read(str(path), KEY_LIMIT)
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise ConfigurationError(f"its mode is {mode:04o}, so others can use it; `chmod 600 {path}`")
-    return body.decode("utf-8", "replace")
 
 
 def _read(name: str, limit: int) -> bytes:

@@ -206,7 +206,7 @@ class Witness:
         except RolledBackError as error:
             _log.error("witness_rolled_back", extra={"origin": origin, "error": str(error)})
             return answer(Reason.ROLLED_BACK, str(error))
-        except StorageError as error:
+        except (StorageError, SignatureError) as error:  # of the storage, or of whoever has the key
             _log.error("witness_storage", extra={"origin": origin, "error": str(error)})
             return answer(Reason.STORAGE, "the witness's storage does not answer", retry_after=RETRY_SECONDS)
 
@@ -276,7 +276,7 @@ class Witness:
             return answer(Reason.NOT_SIGNED, "this witness has no key that cosigns subtrees")
         try:
             return Answer(200, format_lines([await _sign(signer, 0, part) for signer in able]))
-        except StorageError as error:
+        except (StorageError, SignatureError) as error:
             _log.error("witness_storage", extra={"origin": part.origin, "error": str(error)})
             return answer(Reason.STORAGE, "the witness's key does not answer", retry_after=RETRY_SECONDS)
 

@@ -121,20 +121,9 @@ def _examples() -> dict[str, str]:
 
 
 EXAMPLES: Final = (
-    *(
-        "init",
-        "plan",
-        "sync",
-        "status",
-        "why",
-        "release",
-        "audit",
-        "compare",
-        "summarize",
-        "store-check",
-        "error",
-        "about",
-    ),
+    *("init", "plan", "sync", "status", "why", "release", "audit", "compare", "summarize", "store-check"),
+    *("witness-poll", "witness-inspect", "witness-verify", "witness-evidence", "witness-adopt", "witness-retire"),
+    *("witness-conformance", "witness-logs", "error", "about"),
 )
 
 BLOCKS: Final[dict[str, Callable[[], str]]] = {

@@ -1,4 +1,5 @@
-"""The JSON documents of the reference: printed by the real commands over a registry of our own, one story for all.
+"""The JSON documents of the reference: printed by the real commands over a registry of our own, one story for a mirror
+and one for a witness (`tests.docs.witness_examples`).
 
 What differs from run to run or between machines (addresses, times, digests and sizes of compressed files, the
 software's version) is replaced; everything else is as printed.
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from click.testing import CliRunner
 
 from mirrorwitness.cli import main
+from tests.docs.witness_examples import make_witness_examples
 from tests.fakes.registry import Fault, Signer
 from tests.fakes.served_mirror import serve_mirror
 
@@ -69,6 +71,7 @@ def make_examples(registry: ThreadedRegistry) -> dict[str, str]:
     found["compare"] = _compare(registry)
     found |= _withdraw(registry)
     found["store-check"] = _shorten(_run(registry, "store-check", "file:checked", "--short"))
+    found |= make_witness_examples(lambda document: _normalise(document, registry))
     return {name: json.dumps(document, indent=2, ensure_ascii=False) for name, document in found.items()}
 
 

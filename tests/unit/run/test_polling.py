@@ -346,7 +346,7 @@ def test_once_prints_a_table_or_one_document(folder: Path) -> None:
     found = json.loads(document.stdout)
     assert found["logs"][0].pop("reason").startswith("the log shows an older head: size 9, and 10 was cosigned")
     assert found == {
-        "schema": "witness-poll/1",
+        "schema": "mirrorwitness-witness-poll-1",
         "logs": [{"origin": LABS[0].origin, "before": 10, "after": 10, "action": "older-head"}],
         "notes": [],
         "exit_code": 4,

@@ -175,6 +175,27 @@ async def test_the_time_does_not_go_back_by_an_adoption() -> None:
     assert [item.timestamp for item in read_cosignatures(answer.body, LOG.tree(21).text, OURS)] == [START + 60]
 
 
+async def test_the_time_of_what_is_published_counts_too() -> None:
+    """Where the record is lost, what is published still knows the time, in whichever place."""
+    world = await make_world()
+    assert world.anchor is not None
+    world.clock.at += 60
+    await (await world.start()).add_checkpoint(LOG.request(20, 20))
+    world.storage.remove(RECORD)
+    world.storage.remove(SHOWN)
+    await adopt(world, own(20))
+    assert (record_of(world).timestamp, record_of(world).before) == (START + 60, (20, START + 60))
+
+
+async def test_a_state_that_adopted_goes_on_from_there() -> None:
+    """What it knew before is forgotten."""
+    world = await make_world()
+    state = WitnessState(storage=world.storage, anchor=world.anchor, own=[OURS.verifier])
+    assert (await state.find(LOG.origin)).latest.size == 20
+    await state.adopt(own(30), world.known())
+    assert (await state.find(LOG.origin)).latest.size == 30
+
+
 async def test_the_time_of_the_record_counts_too() -> None:
     """Where nothing is published any more, the record still knows the time."""
     world = await make_world(has_anchor=False)

@@ -191,6 +191,22 @@ async def test_rollback_that_shows_up_while_publishing() -> None:
     assert world.storage.objects[SHOWN] == newer
 
 
+async def test_rollback_of_a_smaller_tree_that_shows_up_while_publishing() -> None:
+    """Ours, and larger than what our record replaced: somebody went on from another history of this key."""
+    world, one, _ = await start_two()
+    assert isinstance(world.storage, MeddledStorage)
+    other = FORK.note(15, more=[cosign(OURS, FORK.tree(15).text, START)])
+
+    async def show() -> None:
+        await trio.lowlevel.checkpoint()
+        world.storage.set_bytes(SHOWN, other)
+
+    world.storage.before("put", SHOWN, show)
+    answer = await one.add_checkpoint(LOG.request(10, 20))
+    assert (answer.status, answer.reason) == (503, Reason.ROLLED_BACK)
+    assert world.storage.objects[SHOWN] == other
+
+
 async def test_a_halt_is_one_of_all_replicas() -> None:
     """The other one has the log in memory, and learns it before it answers; so does one that starts."""
     world, one, two = await start_two()

@@ -113,6 +113,28 @@ async def test_rollback_of_the_whole_storage_under_a_running_process_without_an_
     assert world.copy() == copy
 
 
+async def test_rollback_of_the_whole_storage_under_the_process_that_wrote_it() -> None:
+    """What it wrote itself it has seen too."""
+    world = World()
+    witness = await world.start()
+    await grow(witness, 10)
+    copy = world.copy()
+    await grow(witness, 20, old=10)
+    world.restore(copy)
+    answer = await witness.add_checkpoint(FORK.request(10, 25))
+    assert (answer.status, answer.reason) == (503, Reason.ROLLED_BACK)
+
+
+@pytest.mark.parametrize(("size", "timestamp"), [(15, START), (9, START + 1)])
+async def test_rollback_that_was_gone_on_from_is_seen_in_what_is_published(size: int, timestamp: int) -> None:
+    """Ours, smaller than the state's, and larger or newer than what the state replaced: two histories of one key."""
+    world, _ = await make_world()
+    text = FORK.tree(size).text
+    world.storage.set_bytes(SHOWN, FORK.note(size, more=[cosign(OURS, text, timestamp)]))
+    with pytest.raises(RolledBackError, match=f"has our cosignature on log.example/a at {size}"):
+        await world.start()
+
+
 async def test_rollback_of_an_hour_without_growth_does_not_turn_the_time_back() -> None:
     """The restored state has the same tree and an older time; who knows better signs with the newer one."""
     world = World()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mirrorwitness.witness import startup
 from mirrorwitness.witness.protocol import Answer, Reason, format_add_checkpoint
 from mirrorwitness.witness.rates import Rates
 from mirrorwitness.witness.service import CLOCK_STEP
@@ -41,11 +42,18 @@ async def test_the_rate_is_counted_after_the_signature() -> None:
     assert (await witness.add_checkpoint(LOG.request(10, 11))).status == 200
 
 
-async def test_rollback_is_heard_however_often_the_log_asks() -> None:
+@pytest.mark.parametrize("is_new", [False, True])
+async def test_rollback_is_heard_however_often_the_log_asks(
+    is_new: bool,  # noqa: FBT001 - a parameter
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A log that has used up its rate cannot keep from us that our state is too old."""
+    monkeypatch.setattr(startup, "CHECKED_LOGS", 0)  # a process that begins knows nothing before the first request
     world = World(rates=Rates(per_second=0.001, burst=1))
     witness = await world.start()
     await grow(witness, 10)
+    if is_new:
+        witness = await world.start()
     answer = await witness.add_checkpoint(LOG.request(10, 12, more=[cosign(OURS, LOG.tree(12).text, START)]))
     assert (answer.status, answer.reason) == (503, Reason.ROLLED_BACK)
 
