@@ -25,6 +25,7 @@ from trio.testing import MockClock
 
 from bench.goals import format_goal
 from mirrorwitness.mirror.announced import choose_rows
+from mirrorwitness.mirror.coverage import Coverage
 from mirrorwitness.mirror.follower import FollowOptions
 from mirrorwitness.mirror.gate import decide
 from mirrorwitness.mirror.outcome import RunSummary
@@ -222,6 +223,8 @@ class RecordsOnly:
         self._storage = storage
         self.summary = RunSummary()
         self.notes: dict[PackageName, object] = {}
+        self.owed = 0
+        self.change = Coverage()
         self.terms = OwedTerms()
 
     async def load_notes(self, owns: Callable[[str], bool]) -> None:

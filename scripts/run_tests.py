@@ -38,6 +38,13 @@ PURE = (
     "mirrorwitness/mirror/times.py",
     "mirrorwitness/mirror/watermark.py",
     "mirrorwitness/mirror/window.py",
+    "mirrorwitness/witness/decision.py",
+    "mirrorwitness/witness/evidence.py",
+    "mirrorwitness/witness/loglist.py",
+    "mirrorwitness/witness/logs.py",
+    "mirrorwitness/witness/protocol.py",
+    "mirrorwitness/witness/rates.py",
+    "mirrorwitness/witness/records.py",
     "mirrorwitness/server/chart.py",
     "mirrorwitness/server/page.py",
 )

@@ -203,7 +203,7 @@ def inspect(*, note: Path, keys: tuple[str, ...], is_json: bool) -> None:
 def evidence(*, file: Path, is_json: bool) -> None:
     """Check a proof that a log forked: it signed two trees that contradict each other. Needs nothing but the file.
 
-    Compare the log's keys that it prints with those that the log publishes. Exit code 4: the fork is proven.
+    Compare the log's keys that it prints with those that the log publishes. Exit code 4: it is proven; 2: it is not.
 
     \b
     Example:

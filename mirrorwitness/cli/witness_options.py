@@ -20,7 +20,9 @@ def witness_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option("--storage", required=True, metavar="STORAGE", help="State: file:DIR or s3://BUCKET/PREFIX?…")
     @click.option("--anchor", metavar="STORAGE", help="A second place for what was cosigned, restored on its own.")
-    @click.option("--key", "keys", multiple=True, metavar="FILE", help="A key; repeatable. env:NAME reads a variable.")
+    @click.option(
+        "--key", "keys", multiple=True, metavar="FILE", help="FILE, env:NAME or awskms:KEYID?name=NAME; repeatable."
+    )
     @click.option("--log", "logs", multiple=True, metavar="VKEY[=URL]", help="A log that is cosigned; repeatable.")
     @click.option("--log-list", "lists", multiple=True, metavar="FILE", help="Logs in the witness network's format.")
     @functools.wraps(command)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mirrorwitness.errors import ConfigurationError, UpstreamProtocolError
+from mirrorwitness.errors import ConfigurationError, SecurityError, UpstreamProtocolError
 from mirrorwitness.mirror.times import format_time
 from mirrorwitness.tlog.checkpoint import parse_checkpoint
 from mirrorwitness.tlog.cosignature import Statement, fits_cosignature, timestamp_of
@@ -223,12 +223,14 @@ def explain_evidence(body: bytes) -> EvidenceReport:
     """Check a proof of a fork.
 
     Raises:
-        ConfigurationError: it is no piece of evidence, or a key in it cannot be read.
-        SignatureError: it proves nothing.
+        ConfigurationError: it is no piece of evidence, or proves nothing.
     """
     with reading_given():
         file = parse_evidence(body)
-        proof = check_evidence(file)
+        try:
+            proof = check_evidence(file)
+        except SecurityError as error:
+            raise ConfigurationError(f"this file proves nothing: {error}") from error
     return EvidenceReport(
         proof.ours,
         proof.theirs,

@@ -138,6 +138,8 @@ async def open_witness(wishes: WitnessWishes) -> AsyncGenerator[RunningWitness, 
         RolledBackError: state was lost, or is older than what was published.
         StorageError: a storage failed.
     """
+    if wishes.anchor == wishes.storage:
+        raise ConfigurationError(f"--anchor {wishes.anchor} is --storage: restored together, it would tell nothing")
     wanted, notes = read_logs(wishes)
     async with AsyncExitStack() as stack:
         signers = await _open_signers(stack, wishes)

@@ -43,6 +43,10 @@ TABLES = {
     "mirrorwitness.storage.probe_verdict.Role": "Roles of store-check",
     "mirrorwitness.storage.probe_verdict.Outcome": "Outcomes of store-check",
     "mirrorwitness.storage.probe_verdict.Capability": "Capabilities in store-check",
+    "mirrorwitness.witness.protocol.Reason": "Why a witness does not cosign",
+    "mirrorwitness.witness.feeder.Action": "What became of a poll",
+    "mirrorwitness.witness.finding.Level": "Levels of conformance cases",
+    "mirrorwitness.witness.finding.Result": "Results of conformance cases",
 }
 """Enumerations whose words are printed → their heading in words.md."""
 
@@ -57,6 +61,8 @@ NEVER_PRINTED = {
     "mirrorwitness.storage.local_names.Names": "inside the directory storage",
     "mirrorwitness.storage.probe_requests.Signing": "inside the probe",
     "mirrorwitness.storage.s3_errors.Verdict": "inside the bucket storage",
+    "mirrorwitness.tlog.keys.KeyType": "bytes of C2SP formats; reports say in words what a line is",
+    "mirrorwitness.tlog.tiles.Dialect": "values of a flag, and paths; commands.md lists them",
 }
 """The other enumerations, and why nobody who runs a mirror meets their words."""
 
@@ -114,6 +120,10 @@ def test_every_flag_that_is_an_option_of_the_file_is_called_the_same() -> None:
         "config", "lockfile", "latest", "names_from", "exact", "is_json", "once", "dry_run", "sample", "repair",
         "short", "writers", "output", "force", "version", "follow", "shard", "processes", "feed",
         "vkey", "limit", "name", "out", "why", "reason",
+        # those of a witness, which reads no file of options
+        "algorithm", "is_pem", "is_encrypted", "anchor", "keys", "logs", "lists", "refuses_extensions",
+        "signs_subtrees", "rate", "checkpoint", "policy", "origin", "dialect", "every", "refresh", "distributors",
+        "vkeys", "seed", "monitoring", "only", "prints_logs",
     }  # fmt: skip
     for path, command in walk_commands():
         for option in command.params:
@@ -249,7 +259,7 @@ def test_every_field_of_every_document_is_explained(name: str) -> None:
 
 MAY_BE_ABSENT = {"alarms[]", "counts.blocked_<kind>", "coverage.counted", "coverage.weak"} | {
     "problems.<package>", "sources[]", "advice[]", "evidence[]", "unfinished.reason", "unfinished.attempts",
-    "unfinished.last",
+    "unfinished.last", "checkpoint.extension[]", "trees[].extension[]",
 }  # fmt: skip
 """Fields that the examples' story does not bring about."""
 
@@ -271,7 +281,7 @@ def _fields(value: Any, path: str = "") -> Iterator[tuple[str, bool]]:
 def test_every_command_with_json_has_an_example() -> None:
     """The document of each ``--json`` is shown and explained."""
     with_json = {
-        path.removeprefix("mirrorwitness ")
+        path.removeprefix("mirrorwitness ").replace(" ", "-")
         for path, command in walk_commands()
         if any(option.name == "is_json" for option in command.params)
     }

@@ -209,6 +209,7 @@ async def test_logs_of_flags_and_lists(tmp_path: Path, wishes: WitnessWishes) ->
         ({"logs": ("nonsense",)}, "verifier key 'nonsense'"),
         ({"logs": (str(OURS.verifier),)}, "verifier key"),
         ({"lists": ("missing.txt",)}, r"missing\.txt: cannot be read"),
+        ({"anchor": "storage"}, "--anchor storage is --storage"),
         ({"signs_subtrees": True}, "--sign-subtree needs a key of ML-DSA-44"),
     ],
 )
