@@ -4,7 +4,7 @@ Order, which is the specification's; the first that applies answers:
 
 1. no line by a trusted key of the log, or one that does not verify: `Reason.NOT_SIGNED`;
 2. extension lines, where the operator refuses them;
-3. a cosignature of our own on a tree that our state does not know: `Reason.ROLLED_BACK` (P7);
+3. a cosignature of our own on a tree, or of a time, that our state does not know: `Reason.ROLLED_BACK` (P7);
 4. old size above the checkpoint's: `Reason.OLD_ABOVE_SIZE`; not ours: `Reason.STALE`;
 5. size 0 with a root, or a proof for nothing, or the same size with another root, or a proof that does not verify.
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mirrorwitness.witness.logs import WitnessedLog
     from mirrorwitness.witness.protocol import AddCheckpoint
 
-__all__ = ["NEVER", "Accepted", "Latest", "Refused", "decide", "is_ahead"]
+__all__ = ["NEVER", "Accepted", "Latest", "Refused", "decide", "is_ahead", "is_news"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,9 @@ class Refused:
     ours: tuple[OpenedCheckpoint, tuple[Cosignature, ...]] | None = None
 
 
-def decide(request: AddCheckpoint, log: WitnessedLog, latest: Latest, own: Sequence[VerifierKey]) -> Accepted | Refused:
+def decide(
+    request: AddCheckpoint, log: WitnessedLog, latest: Latest, own: Sequence[VerifierKey], *, timestamp: int
+) -> Accepted | Refused:
     """Judge a request.
 
     Args:
@@ -92,8 +94,9 @@ def decide(request: AddCheckpoint, log: WitnessedLog, latest: Latest, own: Seque
         log: the log of its origin.
         latest: the latest tree of it that we cosigned.
         own: our keys, retired ones included.
+        timestamp: of our newest cosignature of the log, as far as the state knows; 0 where there is none.
     """
-    opened = _check_trust(request, log, latest, own)
+    opened = _check_trust(request, log, latest, own, timestamp)
     if isinstance(opened, Refused):
         return opened
     return _check_size(request, latest, opened) or _check_proof(request, latest) or Accepted(opened)
@@ -104,8 +107,13 @@ def is_ahead(checkpoint: Checkpoint, latest: Latest) -> bool:
     return checkpoint.size > latest.size or (checkpoint.size == latest.size and checkpoint.root != latest.root)
 
 
+def is_news(checkpoint: Checkpoint, ours: Sequence[Cosignature], latest: Latest, *, timestamp: int) -> bool:
+    """Say whether cosignatures of our own show that the state is behind: by their tree, or by their time."""
+    return bool(ours) and (is_ahead(checkpoint, latest) or max(item.timestamp for item in ours) > timestamp)
+
+
 def _check_trust(
-    request: AddCheckpoint, log: WitnessedLog, latest: Latest, own: Sequence[VerifierKey]
+    request: AddCheckpoint, log: WitnessedLog, latest: Latest, own: Sequence[VerifierKey], timestamp: int
 ) -> OpenedCheckpoint | Refused:
     checkpoint = request.checkpoint
     try:
@@ -114,12 +122,14 @@ def _check_trust(
         return Refused(Reason.NOT_SIGNED, str(error))
     if checkpoint.extension and log.refuses_extensions:
         return Refused(Reason.EXTENSION_LINES, "the checkpoint has extension lines, which this witness does not take")
-    ours = _find_ours(request.note, checkpoint, own) if is_ahead(checkpoint, latest) else ()
-    if ours:
+    ours = _find_ours(request.note, checkpoint, own)
+    if is_news(checkpoint, ours, latest, timestamp=timestamp):
+        newest = max(item.timestamp for item in ours)
         return Refused(
             Reason.ROLLED_BACK,
-            f"a checkpoint of size {checkpoint.size} carries a cosignature of this witness, whose state knows of size "
-            f"{latest.size}: the state is older than what was signed, and nothing more is signed for this log",
+            f"a checkpoint of size {checkpoint.size} carries a cosignature of this witness of the time {newest}, and "
+            f"the state knows of size {latest.size} and the time {timestamp}: it is older than what was signed, and "
+            "nothing more is signed for this log",
             ours=(opened, ours),
         )
     return opened

@@ -43,7 +43,7 @@ from mirrorwitness.tlog.checkpoint import open_checkpoint, parse_checkpoint
 from mirrorwitness.tlog.cosignature import Statement, check_cosignatures
 from mirrorwitness.tlog.merkle import EMPTY_ROOT
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES, parse_note
-from mirrorwitness.witness.decision import is_ahead
+from mirrorwitness.witness.decision import is_news
 from mirrorwitness.witness.records import (
     LogRecord,
     Published,
@@ -156,7 +156,7 @@ class WitnessState:
         if held is None:
             held = self._held[origin] = await self._read(origin)
         suspect = self._suspects.pop(origin, None)
-        if suspect is not None and is_ahead(suspect[1][0].checkpoint, held.latest):
+        if suspect is not None and _is_news(suspect[1], held):
             await self.halt(origin, *suspect)
             return await self.find(origin)  # says so
         return held
@@ -346,3 +346,8 @@ class WitnessState:
 async def _put(storage: Storage, key: str, body: bytes, etag: str | None, kind: str) -> str:
     """Replace the object of a token, or none where it is None, and return the new token."""
     return (await storage.put(key, body, if_match=etag, if_absent=etag is None, content_type=kind)).etag
+
+
+def _is_news(shown: _Shown, held: Held) -> bool:
+    opened, ours = shown
+    return is_news(opened.checkpoint, ours, held.latest, timestamp=held.timestamp)

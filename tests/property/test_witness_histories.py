@@ -196,7 +196,7 @@ async def _step(world: World) -> None:
 
 async def _show_newest(world: World) -> None:
     """Somebody who has our newest line shows it to every process before anything else is asked."""
-    newest = max(world.given, key=lambda given: given.size)
+    newest = max(world.given, key=lambda given: (given.time, given.size))
     for each in world.replicas:
         await world.start(each)
         await world.submit(each, newest.tree, newest.size, newest.size, shown=newest)

@@ -42,7 +42,7 @@ def judge(body: bytes, latest: Latest = TEN, log: Log = LOG, *, refuses: bool = 
     known = log.witnessed
     if refuses:
         known = type(known)(known.origin, known.keys, refuses_extensions=True)
-    return decide(parse_add_checkpoint(body), known, latest, OWN)
+    return decide(parse_add_checkpoint(body), known, latest, OWN, timestamp=START)
 
 
 def refuse(body: bytes, latest: Latest = TEN, log: Log = LOG, *, refuses: bool = False) -> Refused:
@@ -101,7 +101,7 @@ def test_any_size_leads_to_any_larger_one(old: int) -> None:
 def test_without_a_signature_of_the_log_nothing_else_is_looked_at(lines: tuple[Signature, ...]) -> None:
     """No line, strangers' only, one that does not verify, also beside a good one: 403 before all sizes."""
     request = AddCheckpoint(99, (), Note(LOG.tree(12).text, lines), LOG.tree(12))
-    verdict = decide(request, LOG.witnessed, TEN, OWN)
+    verdict = decide(request, LOG.witnessed, TEN, OWN, timestamp=START)
     assert isinstance(verdict, Refused)
     assert (verdict.reason, verdict.fork, verdict.ours) == (Reason.NOT_SIGNED, None, None)
 
@@ -200,6 +200,15 @@ def test_rollback_our_own_line_on_a_tree_that_we_do_not_know(key: SignerKey, log
     opened, ours = verdict.ours
     assert opened.checkpoint == log.tree(size)
     assert ours == (Cosignature(key.verifier, START, line),)
+
+
+@pytest.mark.parametrize("size", [10, 7, 0])
+def test_rollback_our_own_line_of_a_time_that_we_do_not_know(size: int) -> None:
+    """P7: on a tree that the state knows, and later than all that it knows of: it was restored meanwhile."""
+    late = cosign(OURS, LOG.tree(size).text, START + 1)
+    verdict = refuse(LOG.request(10, size, more=[cosign(OURS_PQ, LOG.tree(size).text, START), late]))
+    assert verdict.reason is Reason.ROLLED_BACK
+    assert f"of the time {START + 1}, and the state knows of size 10 and the time {START}" in verdict.text
 
 
 @pytest.mark.parametrize("size", [10, 7])

@@ -155,7 +155,8 @@ async def test_rollback_of_the_whole_storage_and_our_own_line_halts_the_log() ->
     witness, other = await world.start(), await world.start()
     answer = await witness.add_checkpoint(LOG.request(10, 20, more=[line_on(20)]))
     assert (answer.status, answer.reason) == (503, Reason.ROLLED_BACK)
-    assert b"size 20 carries a cosignature of this witness, whose state knows of size 10" in answer.body
+    assert b"size 20 carries a cosignature of this witness" in answer.body
+    assert b"the state knows of size 10" in answer.body
     for each in (witness, other):
         assert (await each.add_checkpoint(FORK.request(10, 25))).reason is Reason.ROLLED_BACK
     with pytest.raises(RolledBackError, match=r"'log\.example/a' is halted"):
