@@ -6,8 +6,10 @@ STAMP := $(VENV)/.installed
 # Extra arguments: `make test T=tests/unit/mirror K=lockfile`
 T ?= tests
 K ?=
-F ?= tests/property
+ALL_F := tests/property
+F ?= $(ALL_F)
 N ?= 5000
+HISTORIES := tests/property/test_witness_histories.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format docs test-real bench fuzz mutate dist lock clean
@@ -56,8 +58,13 @@ bench: $(STAMP) ## Benchmarks beside peers, installs them (about 15 minutes; B="
 	@PYTHON=$(PYTHON) scripts/bench/install
 	@$(BIN)/python -m bench $(B)
 
-fuzz: $(STAMP) ## Property tests with a large budget (F=FILE for one, N=examples)
-	@HYPOTHESIS_PROFILE=nightly FUZZ_EXAMPLES=$(N) $(BIN)/python -m pytest $(F) -n 2 --dist worksteal --timeout=3600
+fuzz: $(STAMP) ## Properties with a large budget, histories of a witness, atheris (F=FILE for one, N=examples)
+	@HYPOTHESIS_PROFILE=nightly FUZZ_EXAMPLES=$(N) $(BIN)/python -m pytest $(F) -n 2 --dist worksteal --timeout=3600 \
+	  $(if $(filter $(ALL_F),$(F)),--ignore=$(HISTORIES))
+ifeq ($(F),$(ALL_F))
+	@FUZZ_EXAMPLES=$$((20 * $(N))) $(BIN)/python -m pytest $(HISTORIES) -n 2 --dist worksteal --timeout=3600
+	@$(BIN)/python -m tests.fuzz $$((60 * $(N) / 5000))
+endif
 
 mutate: $(STAMP) ## Mutation score of the critical pure modules, or of M="npm/integrity mirror/gate"
 	@$(BIN)/python scripts/mutate.py $(M)

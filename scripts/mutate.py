@@ -1,7 +1,7 @@
 """Mutation score of pure modules: change the code in every small way, and see whether a test notices.
 
 Works on a copy of the committed and uncommitted files below .cache/mutate, so that nothing here is touched. Each module
-is run with the tests of its package; survivors are listed with their differences.
+is run with its own tests (`OWN_TESTS`), or else with those of its package; survivors are listed with their differences.
 Usage: mutate.py [MODULE ...], for example ``npm/integrity mirror/gate``; without arguments, the modules of `CRITICAL`.
 """
 
@@ -18,8 +18,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / ".cache" / "mutate"
-CRITICAL = ("npm/integrity", "npm/signatures", "npm/splice", "npm/packument", "mirror/gate")
+CRITICAL = (
+    "npm/integrity",
+    "npm/signatures",
+    "npm/splice",
+    "npm/packument",
+    "mirror/gate",
+    "tlog/note",
+    "tlog/checkpoint",
+    "tlog/cosignature",
+    "tlog/merkle",
+    "witness/decision",
+    "witness/records",
+)
 PROPERTIES = {"npm": "tests/property/test_npm_packument.py", "mirror": "tests/property/test_selection.py"}
+OWN_TESTS = {
+    "tlog/note": ("tlog/test_note",),
+    "tlog/checkpoint": ("tlog/test_checkpoint",),
+    "tlog/cosignature": ("tlog/test_cosignature",),
+    "tlog/merkle": ("tlog/test_merkle", "tlog/test_merkle_checks", "tlog/test_merkle_vectors"),
+    "witness/decision": ("witness/test_decision",),
+    "witness/records": ("witness/test_records", "witness/test_state", "witness/test_adoption"),
+}
+"""Modules whose package has too many tests, or too slow ones, to run all of them for each mutant."""
+
 SHOWN = 60
 """Survivors whose difference is printed."""
 
@@ -43,10 +65,16 @@ def prepare(module: str) -> None:
         shutil.copytree(ROOT / folder, COPY / folder, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, COPY / name)
-    package = module.partition("/")[0]
-    tests = [f"tests/unit/{package}", PROPERTIES[package]]
     with (COPY / "pyproject.toml").open("a", encoding="utf-8") as file:
-        file.write(SETTINGS.format(module=module, tests=json.dumps(tests)))
+        file.write(SETTINGS.format(module=module, tests=json.dumps(choose_tests(module))))
+
+
+def choose_tests(module: str) -> list[str]:
+    """Return the files and folders of tests that are run for each mutant of a module."""
+    if module in OWN_TESTS:
+        return [f"tests/unit/{name}.py" for name in OWN_TESTS[module]]
+    package = module.partition("/")[0]
+    return [f"tests/unit/{package}", PROPERTIES[package]]
 
 
 def run(module: str) -> bool:

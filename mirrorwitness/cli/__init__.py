@@ -21,7 +21,9 @@ from mirrorwitness.cli.summarize import summarize
 from mirrorwitness.cli.sync import sync
 from mirrorwitness.cli.witness import witness
 from mirrorwitness.cli.witness_conformance import conformance
+from mirrorwitness.cli.witness_logs import logs
 from mirrorwitness.cli.witness_poll import poll
+from mirrorwitness.cli.witness_prove import prove
 
 __all__ = ["main"]
 
@@ -45,5 +47,5 @@ def main() -> None:
 
 for _command in (init, plan, sync, serve, audit, status, release, compare, summarize, keygen, store_check, witness):
     main.add_command(_command)
-for _command in (poll, conformance):
+for _command in (poll, logs, conformance, prove):
     witness.add_command(_command)

@@ -13,7 +13,7 @@ from mirrorwitness.cli.files import read_file
 from mirrorwitness.cli.keyfile import write_key
 from mirrorwitness.cli.options import json_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, hint, print_facts, print_json, print_table, warn
-from mirrorwitness.cli.witness_options import witness_options
+from mirrorwitness.cli.witness_options import running_options, witness_options
 from mirrorwitness.errors import ConfigurationError, ExitCode
 from mirrorwitness.run.inspecting import explain_evidence, explain_note, verify_checkpoint
 from mirrorwitness.run.signers import PASSPHRASE_VARIABLE, format_pem
@@ -87,6 +87,7 @@ def keygen(*, name: str, algorithm: str, out: Path, is_pem: bool, is_encrypted: 
 )
 @click.option("--sign-subtree", "signs_subtrees", is_flag=True, help="Offer sign-subtree, for ML-DSA-44 keys.")
 @click.option("--rate", type=float, default=0.0, metavar="N", help="Requests of one log in a second; 0: no limit.")
+@running_options
 @witness_options
 def serve(*, wishes: WitnessWishes, listen: str) -> None:
     """Serve a witness to logs (add-checkpoint) and to monitors.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["conformance"]
 
 SCHEMA: Final = "mirrorwitness-witness-conformance-1"
-LOGS_SCHEMA: Final = "mirrorwitness-witness-logs-1"
+LOGS_SCHEMA: Final = "mirrorwitness-witness-conformance-logs-1"
 """What ``--print-logs`` prints: another document."""
 
 

@@ -1,4 +1,4 @@
-"""The options that say whose witness a command is about."""
+"""The options that say whose witness a command is about, and those of a witness that runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mirrorwitness.config.quantities import Seconds, parse_quantity
 from mirrorwitness.run.witnessing import WitnessWishes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["witness_options"]
+__all__ = ["running_options", "witness_options"]
+
+_WISHES = (
+    *("storage", "anchor", "keys", "logs", "lists"),
+    *("refuses_extensions", "signs_subtrees", "rate", "refresh_lists", "webhook"),
+)
 
 
 def witness_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -27,8 +33,37 @@ def witness_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--log-list", "lists", multiple=True, metavar="FILE", help="Logs in the witness network's format.")
     @functools.wraps(command)
     def wrapped(**given: Any) -> None:
-        names = ("storage", "anchor", "keys", "logs", "lists", "refuses_extensions", "signs_subtrees", "rate")
-        wishes = WitnessWishes(**{name: given.pop(name) for name in names if name in given})
+        wishes = WitnessWishes(**{name: given.pop(name) for name in _WISHES if name in given})
         command(wishes=wishes, **given)
 
     return wrapped
+
+
+def running_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a witness that runs; `witness_options` stands below it, and gives them with the others."""
+    for option in (
+        click.option(
+            "--webhook",
+            envvar="MIRRORWITNESS_WEBHOOK",
+            metavar="URL",
+            help="Post the evidence of a fork to it, as JSON. Where it is secret: MIRRORWITNESS_WEBHOOK.",
+        ),
+        click.option(
+            "--refresh-lists",
+            callback=_read_time,
+            default="1 h",
+            show_default=True,
+            metavar="TIME",
+            help="Read --log-list, and which logs are disabled, again after this time; 0: on SIGHUP only.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _read_time(_context: click.Context, _option: click.Parameter, value: str) -> float:
+    """Read a length of time, ``60 s`` or ``1 h``; 0 is one."""
+    try:
+        return float(parse_quantity(Seconds, value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error

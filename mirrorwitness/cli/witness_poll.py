@@ -10,7 +10,7 @@ import click
 from mirrorwitness.cli.boundary import run_command, stop_with
 from mirrorwitness.cli.options import json_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, print_json, print_table, warn
-from mirrorwitness.cli.witness_options import witness_options
+from mirrorwitness.cli.witness_options import running_options, witness_options
 from mirrorwitness.config.quantities import Seconds, parse_quantity
 from mirrorwitness.errors import ExitCode
 from mirrorwitness.run.polling import PollWishes, follow_logs, poll_once
@@ -79,6 +79,7 @@ def _read_time(_context: click.Context, _option: click.Parameter, value: str) ->
 )
 @click.option("--log-level", type=click.Choice(LEVELS), help="What is logged to standard error, and above it.")
 @json_option
+@running_options
 @witness_options
 def poll(
     *,

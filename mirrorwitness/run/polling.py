@@ -32,10 +32,7 @@ from mirrorwitness.fetch import Backoff, FetchOptions, HostGate, Patience, make_
 from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signals import run_until_signal
-from mirrorwitness.run.witnessing import (
-    keep_fork,
-    open_witness,
-)
+from mirrorwitness.run.witnessing import keep_logs_fresh, open_witness
 from mirrorwitness.tlog.keys import KeyType
 from mirrorwitness.tlog.note import parse_note
 from mirrorwitness.tlog.tiles import Dialect
@@ -265,9 +262,9 @@ async def poll_once(wishes: PollWishes) -> PollResult:
         StorageError: a storage failed before any log was polled.
     """
     notes: list[str] = []
-    async with _open_poller(wishes, told=notes.append) as (poller, complaints):
+    async with _open_poller(wishes, told=notes.append) as (poller, running):
         logs = await poller.poll_all()
-    return PollResult(logs, (*complaints, *notes))
+    return PollResult(logs, (*running.notes, *notes))
 
 
 async def follow_logs(wishes: PollWishes, *, jitter: Callable[[], float] = random.random) -> bool:  # noqa: S311
@@ -283,14 +280,17 @@ async def follow_logs(wishes: PollWishes, *, jitter: Callable[[], float] = rando
     """
     stop = trio.Event()
     is_finished = False
-    async with _open_poller(wishes, told=lambda _: None) as (poller, complaints):
-        for complaint in complaints:
+    async with _open_poller(wishes, told=_say_nothing) as (poller, running):
+        for complaint in running.notes:
             _log.warning("log_list", extra={"reason": complaint})
 
         async def work() -> None:
             nonlocal is_finished
-            await poller.follow(every=wishes.every, stop=stop, jitter=jitter)
-            is_finished = True
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(keep_logs_fresh, running, wishes.witness, told=_say_nothing))
+                await poller.follow(every=wishes.every, stop=stop, jitter=jitter)
+                is_finished = True
+                nursery.cancel_scope.cancel()
 
         await run_until_signal(work, stop=stop.set)
     return is_finished
@@ -299,8 +299,8 @@ async def follow_logs(wishes: PollWishes, *, jitter: Callable[[], float] = rando
 @asynccontextmanager
 async def _open_poller(
     wishes: PollWishes, *, told: Callable[[str], None]
-) -> AsyncGenerator[tuple[Poller, tuple[str, ...]], None]:
-    """Open what polls, and give it with the sentences for the operator that there are already."""
+) -> AsyncGenerator[tuple[Poller, RunningWitness], None]:
+    """Open what polls, and give it with the witness that it polls for."""
     options = FetchOptions(patience=PATIENCE, user_agent=make_user_agent(wishes.contact))
     gate = HostGate(max_in_flight=REQUESTS_AT_ONCE, max_rate=REQUESTS_PER_SECOND)
     async with open_fetcher(options) as fetcher:
@@ -314,12 +314,11 @@ async def _open_poller(
                 deadline=wishes.deadline,
                 told=told,
             )
-            yield poller, running.notes
+            yield poller, running
 
 
 def _make_feeders(wishes: PollWishes, running: RunningWitness, fetcher: Fetcher, gate: HostGate) -> list[Feeder]:
     witness = running.witness
-    keep = partial(keep_fork, running.storage, witness.logs, witness.own)
     feeders = [
         Feeder(
             witness=witness,
@@ -329,7 +328,7 @@ def _make_feeders(wishes: PollWishes, running: RunningWitness, fetcher: Fetcher,
             refresh=wishes.refresh,
             now=lambda: now().timestamp(),
             storage=running.storage,
-            on_fork=keep,
+            on_fork=running.on_fork,
         )
         for log in witness.logs
         if log.url is not None and not log.is_disabled
@@ -337,6 +336,10 @@ def _make_feeders(wishes: PollWishes, running: RunningWitness, fetcher: Fetcher,
     if not feeders:
         raise ConfigurationError("no log to poll: give --log VKEY=URL, the URL being what comes before /checkpoint")
     return feeders
+
+
+def _say_nothing(_sentence: str) -> None:
+    """Leave it to the log: nobody reads what a follower prints."""
 
 
 def _log_polled(polled: Polled) -> None:

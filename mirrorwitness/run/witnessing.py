@@ -6,13 +6,18 @@ Rules:
 - Everything that P7 wants to be known is checked before the first request is accepted
   (`mirrorwitness.witness.startup`).
 - Keys come from wherever they are kept (`mirrorwitness.run.signers`).
+- A mistake in a flag is an error, and one in a list a sentence: lists are other people's
+  (`mirrorwitness.witness.known`). Only at the start a list has to be readable.
+- What goes wrong while a running witness reads its lists again is an event; it goes on with the logs that it has.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import signal
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,14 +32,16 @@ from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signals import run_until_signal
 from mirrorwitness.run.signers import ask_passphrase, open_signers
+from mirrorwitness.run.webhook import check_webhook, open_webhook
 from mirrorwitness.server.witness import WitnessApp
 from mirrorwitness.storage.address import open_storage
 from mirrorwitness.storage.probe import check_storage
 from mirrorwitness.storage.probe_verdict import Role, Verdict
 from mirrorwitness.tlog.keys import KeyType
 from mirrorwitness.witness.evidence import evidence_key, make_evidence
-from mirrorwitness.witness.loglist import MAX_LIST_BYTES, ListedLog, merge_lists, parse_log_list
-from mirrorwitness.witness.logs import LogSet, WitnessedLog, parse_log_flag
+from mirrorwitness.witness.known import Roster, find_known, list_known, set_disabled
+from mirrorwitness.witness.loglist import MAX_LIST_BYTES, parse_log_list
+from mirrorwitness.witness.logs import LogSet, parse_log_flags
 from mirrorwitness.witness.rates import Rates
 from mirrorwitness.witness.service import Witness
 from mirrorwitness.witness.startup import (
@@ -47,11 +54,14 @@ from mirrorwitness.witness.startup import (
 from mirrorwitness.witness.state import WitnessState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from mirrorwitness.storage import Storage
     from mirrorwitness.tlog.checkpoint import Checkpoint
     from mirrorwitness.tlog.keys import VerifierKey
+    from mirrorwitness.witness.known import KnownLog
+    from mirrorwitness.witness.loglist import ListedLog
+    from mirrorwitness.witness.logs import WitnessedLog
     from mirrorwitness.witness.service import Fork
     from mirrorwitness.witness.signer import Signer
 
@@ -60,8 +70,9 @@ __all__ = [
     "WitnessWishes",
     "adopt_checkpoint",
     "keep_fork",
+    "keep_logs_fresh",
+    "manage_logs",
     "open_witness",
-    "read_logs",
     "retire_witness",
     "serve_witness",
 ]
@@ -82,6 +93,8 @@ class WitnessWishes:
         refuses_extensions: refuse checkpoints with extension lines.
         signs_subtrees: offer ``sign-subtree``.
         rate: requests of one log in a second; 0 sets no limit.
+        refresh_lists: seconds after which a running witness reads its lists again; 0: only on SIGHUP.
+        webhook: the URL that is told of forks, or None.
     """
 
     storage: str
@@ -92,6 +105,8 @@ class WitnessWishes:
     refuses_extensions: bool = False
     signs_subtrees: bool = False
     rate: float = 0.0
+    refresh_lists: float = 0.0
+    webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,32 +116,16 @@ class RunningWitness:
     Attributes:
         witness: decides and signs.
         storage: its storage.
+        roster: takes in what lists name.
+        on_fork: keeps a proof of a fork, and tells the webhook.
         notes: sentences for the operator.
     """
 
     witness: Witness
     storage: Storage
-    notes: tuple[str, ...] = field(default=())
-
-
-def read_logs(wishes: WitnessWishes) -> tuple[list[WitnessedLog], tuple[str, ...]]:
-    """Return the configured logs, those of flags first, and sentences about lists that contradict them.
-
-    Raises:
-        ConfigurationError: one cannot be read.
-    """
-    flags = [ListedLog(parse_log_flag(text)) for text in wishes.logs]
-    by_origin: dict[str, ListedLog] = {}
-    for item in flags:  # several keys of one log are several flags
-        before = by_origin.get(item.log.origin)
-        keys = (*before.log.keys, *item.log.keys) if before is not None else item.log.keys
-        url = item.log.url or (before.log.url if before is not None else None)
-        by_origin[item.log.origin] = ListedLog(WitnessedLog(item.log.origin, tuple(dict.fromkeys(keys)), url))
-    known, complaints = tuple(by_origin.values()), list[str]()
-    for name in wishes.lists:
-        known, more = merge_lists(known, parse_log_list(_read(name, MAX_LIST_BYTES), name=name))
-        complaints += more
-    return [_with_terms(item.log, wishes) for item in known], tuple(complaints)
+    roster: Roster
+    on_fork: Callable[[Fork], Awaitable[None]]
+    notes: tuple[str, ...] = ()
 
 
 @asynccontextmanager
@@ -140,7 +139,9 @@ async def open_witness(wishes: WitnessWishes) -> AsyncGenerator[RunningWitness, 
     """
     if wishes.anchor == wishes.storage:
         raise ConfigurationError(f"--anchor {wishes.anchor} is --storage: restored together, it would tell nothing")
-    wanted, notes = read_logs(wishes)
+    wanted, listed = _read_flags(wishes), _read_lists(wishes)
+    if wishes.webhook is not None:
+        check_webhook(wishes.webhook)
     async with AsyncExitStack() as stack:
         signers = await _open_signers(stack, wishes)
         verifiers = [signer.verifier for signer in signers]
@@ -151,18 +152,65 @@ async def open_witness(wishes: WitnessWishes) -> AsyncGenerator[RunningWitness, 
         LogSet(wanted, cosigners=verifiers)  # says what is wrong with the flags before anything is written
         own = await open_identity(storage, anchor, verifiers)
         logs = LogSet(wanted, cosigners=own)
+        roster = Roster(storage=storage, logs=logs, refuses_extensions=wishes.refuses_extensions)
+        notes = (await roster.refresh(listed)).complaints
         state = WitnessState(storage=storage, anchor=anchor, own=own)
         await check_states(storage, anchor, logs, state)
-        witness = Witness(
-            logs=logs,
-            state=state,
-            signers=signers,
-            own=own,
-            now=_seconds,
-            rates=Rates(per_second=wishes.rate),
-            on_fork=partial(keep_fork, storage, logs, own),
-        )
-        yield RunningWitness(witness, storage, notes)
+        # Last, as errors that pass through it come in a group.
+        tell = None if wishes.webhook is None else await stack.enter_async_context(open_webhook(wishes.webhook))
+        on_fork = partial(keep_fork, storage, logs, own, tell=tell)
+        rates = Rates(per_second=wishes.rate)
+        witness = Witness(logs=logs, state=state, signers=signers, own=own, now=_seconds, rates=rates, on_fork=on_fork)
+        yield RunningWitness(witness, storage, roster, on_fork, notes)
+
+
+async def keep_logs_fresh(running: RunningWitness, wishes: WitnessWishes, *, told: Callable[[str], None]) -> None:
+    """Read the lists again and again, as often as is wished and on SIGHUP, and look for logs that were disabled.
+
+    *Resources*: SIGHUP. *Errors*: none but bugs; what fails is an event, and tried again the next time.
+    *Cancellation*: at any point; this never returns.
+
+    Args:
+        running: a witness.
+        wishes: which lists, and how often.
+        told: told sentences for the operator, each once.
+    """
+    unread: set[str] = set()
+    with trio.open_signal_receiver(signal.SIGHUP) as hangups:
+        while True:
+            with trio.move_on_after(wishes.refresh_lists or math.inf):
+                await anext(hangups)
+            listed, failed = await trio.to_thread.run_sync(_read_readable, wishes.lists)
+            _complain([text for text in failed if text not in unread], told)
+            unread = set(failed)
+            try:
+                found = await running.roster.refresh(listed)
+            except (ConfigurationError, StorageError) as error:  # what lies in the storage, or the storage itself
+                _log.error("logs_not_refreshed", extra={"error": str(error)})
+                continue
+            _complain(found.complaints, told)
+            if found.added or found.disabled or found.enabled:
+                extra = {"added": len(found.added), "disabled": found.disabled, "enabled": found.enabled}
+                _log.info("logs_refreshed", extra=extra)
+
+
+async def manage_logs(address: str, *, disable: str | None = None, enable: str | None = None) -> tuple[KnownLog, ...]:
+    """Return what a storage knows of all logs; or disable or enable one, and return what it knows of that.
+
+    Raises:
+        ConfigurationError: the log is not known, or what is stored is damaged.
+        RolledBackError: a record is damaged.
+        StorageError: the storage failed.
+    """
+    async with open_storage(address) as storage:
+        origin = enable if disable is None else disable
+        if origin is None:
+            return await list_known(storage)
+        if await find_known(storage, origin) is None:
+            raise ConfigurationError(f"{address}: no list named the log {origin[:300]!r}, and it was never cosigned")
+        await set_disabled(storage, origin, is_disabled=disable is not None)
+        found = await find_known(storage, origin)
+        return () if found is None else (found,)
 
 
 async def serve_witness(
@@ -179,15 +227,17 @@ async def serve_witness(
     host, port = parse_listen(listen)
     shutdown = trio.Event()
     async with open_witness(wishes) as running:
-        for sentence in running.notes:
-            told(sentence)
+        _complain(running.notes, told)
         app = WitnessApp(witness=running.witness, storage=running.storage, signs_subtrees=wishes.signs_subtrees)
 
         async def work() -> None:
-            async with trio.open_nursery() as nursery:
-                start = partial(serve_app, app, host=host, port=port, shutdown=shutdown)
-                bound_host, bound_port = await nursery.start(start)
-                ready(f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}")
+            async with trio.open_nursery() as beside:
+                beside.start_soon(partial(keep_logs_fresh, running, wishes, told=told))
+                async with trio.open_nursery() as nursery:
+                    start = partial(serve_app, app, host=host, port=port, shutdown=shutdown)
+                    bound_host, bound_port = await nursery.start(start)
+                    ready(f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}")
+                beside.cancel_scope.cancel()
 
         await run_until_signal(work, stop=shutdown.set)
 
@@ -201,7 +251,7 @@ async def adopt_checkpoint(wishes: WitnessWishes, *, body: bytes) -> Checkpoint:
         SignatureError: the log, or this witness, did not sign it.
         StorageError: a storage failed.
     """
-    wanted, _ = read_logs(wishes)
+    wanted, listed = _read_flags(wishes), _read_lists(wishes)
     async with AsyncExitStack() as stack:
         keys = [signer.verifier for signer in await _open_signers(stack, wishes)]
         LogSet(wanted, cosigners=keys)  # says what is wrong with the flags before a storage is opened
@@ -209,8 +259,10 @@ async def adopt_checkpoint(wishes: WitnessWishes, *, body: bytes) -> Checkpoint:
         anchor = None if wishes.anchor is None else await _open(stack, wishes.anchor, "--anchor")
         own = await check_identity(storage, anchor, keys)
         state = WitnessState(storage=storage, anchor=anchor, own=own)
+        logs = LogSet(wanted, cosigners=own)
+        await Roster(storage=storage, logs=logs).refresh(listed, writes=False)
         with reading_given():
-            tree = await state.adopt(body, LogSet(wanted, cosigners=own))
+            tree = await state.adopt(body, logs)
         await restore_identity(storage, anchor, keys)
         return tree
 
@@ -245,8 +297,15 @@ async def _open(stack: AsyncExitStack, address: str, flag: str) -> Storage:
     return storage
 
 
-async def keep_fork(storage: Storage, logs: LogSet, own: Sequence[VerifierKey], fork: Fork) -> None:
-    """Keep a proof of a fork; the storage may fail, the log line stays."""
+async def keep_fork(
+    storage: Storage,
+    logs: LogSet,
+    own: Sequence[VerifierKey],
+    fork: Fork,
+    *,
+    tell: Callable[[str, bytes], None] | None = None,
+) -> None:
+    """Keep a proof of a fork, and tell of it where it was not kept before; the storage may fail, the log line stays."""
     log = logs.get(fork.origin)
     body = make_evidence(
         log_keys=log.keys if log is not None else (),
@@ -266,10 +325,38 @@ async def keep_fork(storage: Storage, logs: LogSet, own: Sequence[VerifierKey], 
         _log.error("evidence_lost", extra={"origin": fork.origin, "error": str(error)})
         return
     _log.error("evidence_kept", extra={"origin": fork.origin, "key": key})
+    if tell is not None:
+        tell(fork.origin, body)
 
 
-def _with_terms(log: WitnessedLog, wishes: WitnessWishes) -> WitnessedLog:
-    return replace(log, refuses_extensions=wishes.refuses_extensions)
+def _complain(sentences: Sequence[str], told: Callable[[str], None]) -> None:
+    for sentence in sentences:
+        _log.warning("log_list", extra={"reason": sentence})
+        told(sentence)
+
+
+def _read_flags(wishes: WitnessWishes) -> list[WitnessedLog]:
+    return [replace(log, refuses_extensions=wishes.refuses_extensions) for log in parse_log_flags(wishes.logs)]
+
+
+def _read_lists(wishes: WitnessWishes) -> list[ListedLog]:
+    return [item for name in wishes.lists for item in _read_list(name)]
+
+
+def _read_readable(names: Sequence[str]) -> tuple[list[ListedLog], list[str]]:
+    """Read the lists that can be read, and say what is wrong with the others."""
+    listed: list[ListedLog] = []
+    failed: list[str] = []
+    for name in names:
+        try:
+            listed += _read_list(name)
+        except ConfigurationError as error:
+            failed.append(str(error))
+    return listed, failed
+
+
+def _read_list(name: str) -> tuple[ListedLog, ...]:
+    return parse_log_list(_read(name, MAX_LIST_BYTES), name=name)
 
 
 def _read(name: str, limit: int) -> bytes:

@@ -191,10 +191,8 @@ class Witness:
     async def _submit(self, request: AddCheckpoint) -> Answer:
         origin = request.checkpoint.origin
         log = self.logs.get(origin)
-        if log is None:
-            return answer(Reason.UNKNOWN_LOG, "this witness does not know the log of that origin")
-        if log.is_disabled:
-            return answer(Reason.DISABLED_LOG, "this witness does not cosign the log of that origin any more")
+        if log is None or log.is_disabled:
+            return _not_cosigned(log)
         try:
             async with self._state.lock(origin):
                 for number in range(SWAP_TRIES):
@@ -213,13 +211,13 @@ class Witness:
     async def _judge(self, request: AddCheckpoint, log: WitnessedLog, *, is_again: bool) -> Answer:
         is_known = self._state.is_known(log.origin)
         held = await self._state.find(log.origin)
-        verdict = decide(request, log, held.latest, self._own)
+        verdict = decide(request, log, held.latest, self._own, timestamp=held.timestamp)
         if is_known and isinstance(verdict, Refused) and verdict.reason in _OF_REPLICAS:
             if verdict.ours is not None:
                 self._state.suspect(log.origin, verdict.text, verdict.ours)
             self._state.forget(log.origin)  # another replica may have gone on
             held = await self._state.find(log.origin)
-            verdict = decide(request, log, held.latest, self._own)
+            verdict = decide(request, log, held.latest, self._own, timestamp=held.timestamp)
         # What shows that the state is too old is heard however often the log asks.
         is_free = isinstance(verdict, Refused) and verdict.reason in _NOT_COUNTED
         wait = 0.0 if is_free or is_again else self._rates.take(log.origin, self._now())
@@ -284,7 +282,7 @@ class Witness:
         checkpoint = request.checkpoint
         log = self.logs.get(checkpoint.origin)
         if log is None or log.is_disabled:
-            return answer(Reason.UNKNOWN_LOG, "this witness does not know the log of that origin")
+            return _not_cosigned(log)
         whole = Statement(checkpoint.origin, 0, checkpoint.size, checkpoint.root, request.note.text)
         try:
             # Not all of our keys: what a retired one says now may be somebody else's word.
@@ -304,6 +302,12 @@ class Witness:
         except ProofError as error:
             return answer(Reason.PROOF, str(error))
         return None
+
+
+def _not_cosigned(log: WitnessedLog | None) -> Answer:
+    if log is None:
+        return answer(Reason.UNKNOWN_LOG, "this witness does not know the log of that origin")
+    return answer(Reason.DISABLED_LOG, "this witness does not cosign the log of that origin any more")
 
 
 async def _sign(signer: Signer, timestamp: int, statement: Statement) -> Signature:

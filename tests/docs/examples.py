@@ -1,5 +1,6 @@
-"""The JSON documents of the reference: printed by the real commands over a registry of our own, one story for a mirror
-and one for a witness (`tests.docs.witness_examples`).
+"""The JSON documents of the reference: printed by the real commands over a registry of our own, one story for all.
+
+The commands of a witness have their own story over logs of our own (`tests.docs.witness_examples`).
 
 What differs from run to run or between machines (addresses, times, digests and sizes of compressed files, the
 software's version) is replaced; everything else is as printed.

@@ -123,7 +123,8 @@ def test_every_flag_that_is_an_option_of_the_file_is_called_the_same() -> None:
         # those of a witness, which reads no file of options
         "algorithm", "is_pem", "is_encrypted", "anchor", "keys", "logs", "lists", "refuses_extensions",
         "signs_subtrees", "rate", "checkpoint", "policy", "origin", "dialect", "every", "refresh", "distributors",
-        "vkeys", "seed", "monitoring", "only", "prints_logs",
+        "vkeys", "seed", "monitoring", "only", "prints_logs", "log", "index", "entry", "old", "search", "refresh_lists",
+        "webhook", "disable", "enable",
     }  # fmt: skip
     for path, command in walk_commands():
         for option in command.params:

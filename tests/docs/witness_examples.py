@@ -60,6 +60,7 @@ def make_witness_examples(normalise: Callable[[Any], Any]) -> dict[str, Any]:
         polled = json.dumps(_run("poll", "--once", *options, *more))
         found["witness-poll"] = json.loads(polled.replace(other.base, "https://log.example.org/2025"))
         found |= _check(grows)
+        found["witness-prove"] = _prove(server)
         server.grow(1500, grows.fork(_FORKED_AT))
         _run("poll", "--once", *options)
     (kept,) = Path("state/evidence/witness").rglob("*.json")
@@ -84,13 +85,22 @@ def _check(log: LabLog) -> dict[str, Any]:
     }
 
 
+def _prove(server: LogServer) -> Any:
+    """Prove an entry of a log that serves the checkpoint with its cosignature."""
+    server.bodies[server.head_path] = Path("checkpoint.txt").read_bytes()
+    proven = _run("prove", "--log", server.flag, "--index", "700", "--policy", "policy.txt", "--out", "700.tlog-proof")
+    server.heal()
+    proven["tiles"].sort()  # they arrive in any order
+    return proven
+
+
 def _try_witness() -> dict[str, Any]:
     """Try a witness that knows the suite's logs."""
     logs = _run("conformance", "--print-logs", "--seed", SEED)
     only = [word for case in CASES for word in ("--only", case)]
     with _serve_witness() as url:
         tried = _run("conformance", url, "--vkey", str(OURS.verifier), "--seed", SEED, *only)
-    return {"witness-logs": {**logs, "logs": logs["logs"][:2]}, "witness-conformance": tried}
+    return {"witness-conformance": tried, "witness-conformance-logs": {**logs, "logs": logs["logs"][:2]}}
 
 
 def _make_log(origin: str, number: int) -> LabLog:

@@ -25,7 +25,7 @@ from mirrorwitness.errors import ConfigurationError, ExitCode
 from mirrorwitness.fetch import Backoff
 from mirrorwitness.run import polling
 from mirrorwitness.run.polling import Poller, PollResult, PollWishes, follow_logs, next_delay, poll_once
-from mirrorwitness.run.witnessing import WitnessWishes
+from mirrorwitness.run.witnessing import WitnessWishes, manage_logs
 from mirrorwitness.tlog.keys import format_signer_key, make_signer_key
 from mirrorwitness.tlog.tiles import Dialect
 from mirrorwitness.witness.feeder import Action, Polled
@@ -35,6 +35,7 @@ from tests.fakes.feed_process import ROOT, end, wait_until
 from tests.fakes.registry_server import Fault
 from tests.fakes.serving import serve
 from tests.fakes.thread import run_in_thread
+from tests.unit.run.test_webhook import HookServer
 from tests.unit.witness.log_server import DistributorServer, LogServer, make_lab
 from tests.unit.witness.world import NEXT, OURS, OURS_PQ
 
@@ -132,6 +133,46 @@ async def test_fork_and_missing_tiles_of_several_logs(folder: Path) -> None:
     assert evidence["theirs"].encode() == LABS[0].fork(9).checkpoint(300)
     assert evidence["ours"].encode().startswith(LABS[0].text(100))
     assert len(evidence["proof"]) > 1
+
+
+async def test_fork_that_only_a_poll_sees_is_told(folder: Path) -> None:
+    """The webhook gets the evidence that was kept, before the command ends."""
+    server, hook = LogServer(LABS[0], 100), HookServer()
+    async with served(server), serve(hook):
+        asked = wishes(folder, [server])
+        await poll_once(asked)
+        server.grow(300, LABS[0].fork(9))
+        result = await poll_once(replace(asked, witness=replace(asked.witness, webhook=hook.url)))
+    (kept,) = (folder / "state" / "evidence").rglob("*.json")
+    assert (actions(result), hook.taken) == (["forked"], [kept.read_bytes()])
+
+
+async def test_a_follower_learns_that_a_log_was_disabled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the next refresh: from then on it is refused."""
+    server = LogServer(LABS[0], 10)
+    is_cosigned, is_refused = trio.Event(), trio.Event()
+    events = {Action.COSIGNED: is_cosigned, Action.REFUSED: is_refused}
+
+    def note(polled: Polled) -> None:
+        if polled.action in events:
+            events[polled.action].set()
+
+    async def until(work: Callable[[], Any], *, stop: Callable[[], None]) -> bool:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            await is_cosigned.wait()
+            (log,) = await manage_logs(f"file:{folder / 'state'}", disable=LABS[0].origin)
+            assert (log.is_disabled, log.size) == (True, 10)
+            await is_refused.wait()
+            stop()
+        return True
+
+    monkeypatch.setattr(polling, "run_until_signal", until)
+    monkeypatch.setattr(polling, "_log_polled", note)
+    async with served(server):
+        asked = wishes(folder, [server], every=0.02, refresh=0.0)  # each poll asks the witness
+        with trio.fail_after(10):
+            assert await follow_logs(replace(asked, witness=replace(asked.witness, refresh_lists=0.01)))
 
 
 @pytest.mark.parametrize(

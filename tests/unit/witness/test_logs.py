@@ -11,7 +11,14 @@ import pytest
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.tlog.cosignature import MAX_NAME_BYTES
 from mirrorwitness.tlog.keys import KeyType, VerifierKey, make_signer_key, parse_verifier_key
-from mirrorwitness.witness.logs import GO_ORIGIN, LogSet, WitnessedLog, origin_hash, parse_log_flag
+from mirrorwitness.witness.logs import (
+    GO_ORIGIN,
+    LogSet,
+    WitnessedLog,
+    origin_hash,
+    parse_log_flag,
+    parse_log_flags,
+)
 from tests.unit.witness.world import LOG, LOG_KEY, LOG_PQ, NEXT, OTHER, OURS, OURS_PQ, Log
 
 GO_KEY = parse_verifier_key(
@@ -127,3 +134,53 @@ def test_a_flag_that_is_none(text: str) -> None:
     """A cosigner's key is no log's, and a URL is one of HTTP."""
     with pytest.raises(ConfigurationError, match="verifier key"):
         parse_log_flag(text)
+
+
+def test_several_flags_of_one_log_are_its_keys() -> None:
+    """Each key once, in order, and the last URL that is given; other logs stay apart."""
+    a, b, url = str(LOG_KEY.verifier), str(LOG_PQ.verifier), "https://log.example/a"
+    other = str(OTHER.witnessed.keys[0])
+    assert parse_log_flags([]) == []
+    assert parse_log_flags([f"{a}=http://old.example", other, f"{b}={url}", a]) == [
+        WitnessedLog("log.example/a", (LOG_KEY.verifier, LOG_PQ.verifier), url),
+        OTHER.witnessed,
+    ]
+
+
+def test_a_set_grows_under_the_same_rules() -> None:
+    """What breaks one leaves nothing behind: neither the log nor a role of any of its keys."""
+    logs = LogSet([LOG.witnessed], cosigners=OWN)
+    bad = _log("x", NEXT.verifier, LOG_KEY.verifier)
+    pq = replace(LOG_PQ.verifier, name="x")
+    for log, said in ((bad, "types that logs have"), (_log("x", pq, LOG_KEY.verifier), "also that of the log")):
+        with pytest.raises(ConfigurationError, match=said):
+            logs.add(log)
+    with pytest.raises(ConfigurationError, match="is there twice"):
+        logs.add(LOG.witnessed)
+    assert list(logs) == [LOG.witnessed]
+    for known in logs:  # a look at it does not mind
+        logs.add(_log("y", pq))
+        assert known == LOG.witnessed
+    assert list(logs) == [LOG.witnessed, _log("y", pq)]
+
+
+def test_disabled_logs_are_exactly_those_that_are_named() -> None:
+    """Found by origin and by hash as they are; only what changed is given; names that are no log's mean nothing."""
+    logs = LogSet([LOG.witnessed, OTHER.witnessed], cosigners=OWN)
+    off = replace(LOG.witnessed, is_disabled=True)
+    assert logs.disable({LOG.origin, "nobody"}) == (off,)
+    assert logs.disable({LOG.origin}) == ()
+    assert (logs.get(LOG.origin), logs.by_hash(origin_hash(LOG.origin))) == (off, off)
+    assert logs.disable({OTHER.origin}) == (LOG.witnessed, replace(OTHER.witnessed, is_disabled=True))
+    assert list(logs) == [LOG.witnessed, replace(OTHER.witnessed, is_disabled=True)]
+
+
+def test_a_copy_is_a_set_of_its_own() -> None:
+    """It has the same rules, and what it takes in is not in the other."""
+    logs = LogSet([LOG.witnessed], cosigners=OWN)
+    twin = logs.copy()
+    with pytest.raises(ConfigurationError, match="also that of the witness"):
+        twin.add(_log("x", VerifierKey("x", OURS.verifier.public)))
+    twin.add(OTHER.witnessed)
+    assert (len(logs), len(twin)) == (1, 2)
+    logs.add(replace(OTHER.witnessed, origin="z"))

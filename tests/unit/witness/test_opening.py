@@ -17,12 +17,12 @@ from mirrorwitness.run.witnessing import (
     WitnessWishes,
     adopt_checkpoint,
     open_witness,
-    read_logs,
     retire_witness,
     serve_witness,
 )
-from mirrorwitness.tlog.keys import format_signer_key
+from mirrorwitness.tlog.keys import format_signer_key, make_signer_key
 from mirrorwitness.witness.evidence import check_evidence, parse_evidence
+from mirrorwitness.witness.known import LISTED_KEY
 from mirrorwitness.witness.logs import WitnessedLog
 from mirrorwitness.witness.protocol import Reason, format_add_checkpoint
 from mirrorwitness.witness.records import IDENTITY_KEY, public_key, record_key
@@ -185,22 +185,25 @@ async def test_a_key_of_the_environment(
     assert IDENTITY_KEY in places["storage"].objects
 
 
-async def test_logs_of_flags_and_lists(tmp_path: Path, wishes: WitnessWishes) -> None:
-    """Several keys of one log are several flags; lists add others, and do not change what a flag says."""
+async def test_logs_of_flags_and_lists(places: dict[str, MemoryStorage], tmp_path: Path, wishes: WitnessWishes) -> None:
+    """Lists add to what flags say, and do not change it; what they named is kept, and known without them."""
     listed = tmp_path / "logs.txt"
     listed.write_text(f"logs/v0\nvkey {LOG_PQ.verifier}\nqpd 5\nvkey {OTHER_KEY.verifier}\n", encoding="utf-8")
     url = "https://log.example/a"
-    logs, notes = read_logs(
-        replace(wishes, logs=(VKEY, f"{VKEY}={url}"), lists=(str(listed),), refuses_extensions=True)
-    )
-    assert logs == [
+    asked = replace(wishes, logs=(VKEY, f"{VKEY}={url}"), lists=(str(listed),), refuses_extensions=True)
+    logs = [
         WitnessedLog("log.example/a", (LOG_KEY.verifier,), url, refuses_extensions=True),
         WitnessedLog("log.example/b", (OTHER_KEY.verifier,), refuses_extensions=True),
     ]
-    assert notes == ("'log.example/a' is listed with another key than the one that is known; not changed",)
-    both, notes = read_logs(replace(wishes, logs=(VKEY, str(LOG_PQ.verifier)), lists=(str(listed),)))
-    assert both[0] == Log(LOG_KEY, LOG_PQ).witnessed
-    assert notes == ()
+    async with open_witness(asked) as running:
+        assert list(running.witness.logs) == logs
+        assert running.notes == ("'log.example/a' is listed with another key than the one that is known; not changed",)
+    assert places["storage"].objects[LISTED_KEY] == f"logs/v0\n\nvkey {OTHER_KEY.verifier}\n".encode()
+    async with open_witness(replace(asked, lists=())) as running:
+        assert (list(running.witness.logs), running.notes) == (logs, ())
+    async with open_witness(replace(asked, logs=(VKEY, str(LOG_PQ.verifier)))) as running:
+        assert running.notes == ()
+        assert running.witness.logs.get(LOG.origin) == replace(Log(LOG_KEY, LOG_PQ).witnessed, refuses_extensions=True)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +213,7 @@ async def test_logs_of_flags_and_lists(tmp_path: Path, wishes: WitnessWishes) ->
         ({"logs": (str(OURS.verifier),)}, "verifier key"),
         ({"lists": ("missing.txt",)}, r"missing\.txt: cannot be read"),
         ({"anchor": "storage"}, "--anchor storage is --storage"),
+        ({"webhook": "ftp://hooks.example"}, "--webhook: expected an absolute http or https URL"),
         ({"signs_subtrees": True}, "--sign-subtree needs a key of ML-DSA-44"),
     ],
 )
@@ -254,16 +258,43 @@ async def test_serving_until_a_signal(
     assert replies[0].endswith(b"\r\n\r\nready\n")
 
 
-async def test_two_roles_are_told_before_the_storage_is_claimed(
+async def test_a_listed_log_with_two_roles_is_left_out(
     places: dict[str, MemoryStorage], wishes: WitnessWishes, tmp_path: Path
 ) -> None:
-    """A log with the name of the witness."""
-    log = Log(LOG_KEY, origin=OURS.name)
+    """A log with the name of the witness: a sentence, and the witness starts without it."""
     listed = tmp_path / "logs.txt"
-    listed.write_text(f"logs/v0\nvkey {LOG_KEY.verifier}\norigin {log.origin}\n", encoding="utf-8")
+    listed.write_text(f"logs/v0\nvkey {OTHER_KEY.verifier}\norigin {OURS.name}\n", encoding="utf-8")
+    async with open_witness(replace(wishes, lists=(str(listed),))) as running:
+        assert list(running.witness.logs) == [LOG.witnessed]
+        assert running.notes == (
+            "log 'witness.example/w1' has the name of this witness: no name has two roles; not taken in",
+        )
+    assert LISTED_KEY not in places["storage"].objects
+
+
+async def test_a_flag_with_two_roles_is_told_before_the_storage_is_claimed(
+    places: dict[str, MemoryStorage], wishes: WitnessWishes
+) -> None:
+    """A log with the name of the witness."""
+    flag = str(make_signer_key(OURS.name, bytes(32)).verifier)
     said = "has the name of this witness: no name has two roles"
-    await check_refused(replace(wishes, logs=(), lists=(str(listed),)), ConfigurationError, said)
+    await check_refused(replace(wishes, logs=(flag,)), ConfigurationError, said)
     assert IDENTITY_KEY not in places["storage"].objects
+
+
+async def test_adopting_knows_listed_logs_and_writes_no_list(
+    places: dict[str, MemoryStorage], wishes: WitnessWishes, tmp_path: Path
+) -> None:
+    """Of a list that is given, and of one that is not there any more."""
+    listed = tmp_path / "logs.txt"
+    listed.write_text(f"logs/v0\nvkey {VKEY}\n", encoding="utf-8")
+    newest = LOG.note(10, more=[cosign(OURS, LOG.tree(10).text, START)])
+    wishes = replace(wishes, logs=(), lists=(str(listed),))
+    assert await adopt_checkpoint(wishes, body=newest) == LOG.tree(10)
+    assert LISTED_KEY not in places["storage"].objects
+    async with open_witness(wishes):
+        pass
+    assert await adopt_checkpoint(replace(wishes, lists=()), body=newest) == LOG.tree(10)
 
 
 async def test_subtrees_with_a_key_that_can(
