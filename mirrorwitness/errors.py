@@ -38,9 +38,12 @@ Rules:
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import cast
+from typing import Final, cast
+
+import msgspec
 
 __all__ = [
+    "UNREADABLE_JSON",
     "BudgetExhaustedError",
     "ConfigurationError",
     "CursorLostError",
@@ -71,6 +74,10 @@ __all__ = [
     "exit_code",
     "leaves_of",
 ]
+
+
+UNREADABLE_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding JSON of somebody else raises: of another form, not UTF-8, or nested too deeply."""
 
 
 class ExitCode(IntEnum):

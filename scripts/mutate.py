@@ -27,7 +27,6 @@ CRITICAL = (
     "tlog/note",
     "tlog/checkpoint",
     "tlog/cosignature",
-    "tlog/merkle",
     "witness/decision",
     "witness/records",
 )

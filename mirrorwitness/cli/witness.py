@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from mirrorwitness.errors import ConfigurationError, ExitCode
 from mirrorwitness.run.inspecting import explain_evidence, explain_note, verify_checkpoint
 from mirrorwitness.run.signers import PASSPHRASE_VARIABLE, format_pem
 from mirrorwitness.run.witnessing import WitnessWishes, adopt_checkpoint, retire_witness, serve_witness
+from mirrorwitness.telemetry import LEVELS, configure_logs
 from mirrorwitness.tlog.keys import SEED_BYTES, KeyType, format_signer_key, make_signer_key
 
 __all__ = ["witness"]
@@ -87,9 +89,10 @@ def keygen(*, name: str, algorithm: str, out: Path, is_pem: bool, is_encrypted: 
 )
 @click.option("--sign-subtree", "signs_subtrees", is_flag=True, help="Offer sign-subtree, for ML-DSA-44 keys.")
 @click.option("--rate", type=float, default=0.0, metavar="N", help="Requests of one log in a second; 0: no limit.")
+@click.option("--log-level", type=click.Choice(LEVELS), help="What is logged to standard error, and above it.")
 @running_options
 @witness_options
-def serve(*, wishes: WitnessWishes, listen: str) -> None:
+def serve(*, wishes: WitnessWishes, listen: str, log_level: str | None) -> None:
     """Serve a witness to logs (add-checkpoint) and to monitors.
 
     Prints `listening on http://HOST:PORT` once it accepts requests. Refuses to start where its state was lost or is
@@ -100,6 +103,7 @@ def serve(*, wishes: WitnessWishes, listen: str) -> None:
     Example:
       mirrorwitness witness serve --storage s3://witness-state --anchor file:/var/lib/anchor --key w1.key --log VKEY
     """
+    configure_logs(level=log_level or "info", is_terminal=sys.stderr.isatty())
     run_command(
         lambda: serve_witness(wishes, listen=listen, ready=lambda at: click.echo(f"listening on {at}"), told=warn),
         schema="",
@@ -223,5 +227,8 @@ def _choose_passphrase() -> str:
     known = os.environ.get(PASSPHRASE_VARIABLE)
     if known is not None:
         return known
-    chosen: str = click.prompt("Passphrase of the new key", hide_input=True, confirmation_prompt=True, err=True)
+    try:
+        chosen: str = click.prompt("Passphrase of the new key", hide_input=True, confirmation_prompt=True, err=True)
+    except click.Abort:
+        stop_with(ExitCode.INTERRUPTED)
     return chosen

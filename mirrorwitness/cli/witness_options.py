@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mirrorwitness.config.layers import WEBHOOK_VARIABLE
 from mirrorwitness.config.quantities import Seconds, parse_quantity
 from mirrorwitness.run.witnessing import WitnessWishes
 
@@ -44,7 +45,7 @@ def running_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option(
             "--webhook",
-            envvar="MIRRORWITNESS_WEBHOOK",
+            envvar=WEBHOOK_VARIABLE,
             metavar="URL",
             help="Post the evidence of a fork to it, as JSON. Where it is secret: MIRRORWITNESS_WEBHOOK.",
         ),

@@ -30,6 +30,9 @@ __all__ = ["CONFIG_VARIABLE", "PREFIX", "Layer", "merge", "parse_file", "read_en
 PREFIX: Final = "MIRRORWITNESS_"
 CONFIG_VARIABLE: Final = "MIRRORWITNESS_CONFIG"
 
+WEBHOOK_VARIABLE: Final = "MIRRORWITNESS_WEBHOOK"
+"""The environment variable with a witness's webhook; no option of a mirror."""
+
 PASSPHRASE_VARIABLE: Final = "MIRRORWITNESS_KEY_PASSPHRASE"  # noqa: S105 - its name
 """The environment variable with the passphrase of a witness's encrypted keys; no option, so that no file has it."""
 """The configuration file's path; read by `mirrorwitness.config.load.find_config`."""
@@ -97,7 +100,7 @@ def read_environment(environ: Mapping[str, str], *, tokens: Iterable[str] = ()) 
     for variable, text in environ.items():
         if (
             not variable.startswith(PREFIX)
-            or variable in {CONFIG_VARIABLE, PASSPHRASE_VARIABLE, *tokens}
+            or variable in {CONFIG_VARIABLE, PASSPHRASE_VARIABLE, WEBHOOK_VARIABLE, *tokens}
             or not text.strip()
         ):
             continue

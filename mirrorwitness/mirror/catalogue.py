@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError, StorageError, UnsupportedConditionError
+from mirrorwitness.errors import (
+    UNREADABLE_JSON,
+    ObjectMissingError,
+    PreconditionFailedError,
+    StorageError,
+    UnsupportedConditionError,
+)
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.withdrawal import Event, Place
 from mirrorwitness.npm.names import PackageName, Version
@@ -370,7 +376,7 @@ class Catalogue:
             return None, None
         try:
             return msgspec.json.decode(body, type=kind), info.etag
-        except msgspec.MsgspecError as error:
+        except UNREADABLE_JSON as error:
             if kind is RunRecord:
                 raise StorageError(f"{key} is damaged: {error}; remove it, the next sync writes it again") from error
             return None, info.etag

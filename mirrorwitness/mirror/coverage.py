@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError
+from mirrorwitness.errors import UNREADABLE_JSON, ObjectMissingError, PreconditionFailedError
 from mirrorwitness.mirror import layout
 from mirrorwitness.storage.swap import swap
 
@@ -153,7 +153,7 @@ class CoverageStore:
             return None, None
         try:
             return msgspec.json.decode(body, type=Coverage), info.etag
-        except msgspec.MsgspecError:
+        except UNREADABLE_JSON:
             return None, info.etag
 
     async def _swap(self, total: Coverage, etag: str | None) -> bool:

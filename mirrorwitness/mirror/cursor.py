@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mirrorwitness.errors import (
+    UNREADABLE_JSON,
     CursorLostError,
     ObjectMissingError,
     PreconditionFailedError,
@@ -225,7 +226,7 @@ class CursorStore:
         body, info = await self._storage.read(self._key, limit=CURSOR_LIMIT)
         try:
             return msgspec.json.decode(body, type=CursorRecord), info
-        except msgspec.MsgspecError as error:
+        except UNREADABLE_JSON as error:
             raise StorageError(
                 f"{self._key} is damaged: {error}; remove it, and the next run compares all names and begins anew"
             ) from error

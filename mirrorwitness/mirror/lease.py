@@ -32,6 +32,7 @@ import msgspec
 import trio
 
 from mirrorwitness.errors import (
+    UNREADABLE_JSON,
     BudgetExhaustedError,
     ConfigurationError,
     ObjectMissingError,
@@ -282,7 +283,7 @@ async def _read(storage: Storage, month: str) -> tuple[BudgetRecord, str | None]
         return BudgetRecord(month=month), None
     try:
         return msgspec.json.decode(body, type=BudgetRecord), info.etag
-    except msgspec.MsgspecError as error:
+    except UNREADABLE_JSON as error:
         raise StorageError(
             f"{key} is damaged: {error}; write how many requests were sent this month as"
             f' {{"month": "{month}", "taken": NUMBER}}, or remove it to count from nothing'

@@ -27,12 +27,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
-from mirrorwitness.errors import (
-    ObjectMissingError,
-    SecurityError,
-    StorageError,
-    UpstreamProtocolError,
-)
+from mirrorwitness.errors import UNREADABLE_JSON, ObjectMissingError, SecurityError, StorageError, UpstreamProtocolError
 from mirrorwitness.mirror.layout import NODE_PREFIX, REPLACED_PREFIX, SUMMARY_HEAD_KEY, node_key
 from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.mirror.summary import FORMAT, MAX_NODE_BYTES, Inner, Ref, parse_node
@@ -109,7 +104,7 @@ class NodeStore:
             return None, None
         try:
             head = msgspec.json.decode(body, type=Head)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE_JSON as error:
             raise _damaged(SUMMARY_HEAD_KEY, error) from error
         if head.format != FORMAT:
             raise _damaged(SUMMARY_HEAD_KEY, f"format {head.format[:100]!r}, expected {FORMAT}")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
-from mirrorwitness.errors import StorageError
+from mirrorwitness.errors import UNREADABLE_JSON, StorageError
 from mirrorwitness.fetch import Origin  # noqa: TC001 - msgspec reads the annotation
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.times import SECONDS, format_time, parse_time
@@ -121,7 +121,7 @@ class SharedPauses:
             body, _ = await self._storage.read(info.key, limit=RECORD_LIMIT)
             try:
                 record = msgspec.json.decode(body, type=PauseRecord)
-            except msgspec.MsgspecError:
+            except UNREADABLE_JSON:
                 continue  # nobody's pause
             until = parse_time(record.until)
             left = 0.0 if until is None else min(self._most, (until - self._now()).total_seconds())

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mirrorwitness.errors import ConfigurationError, ObjectMissingError, SignatureError, UpstreamProtocolError
+from mirrorwitness.errors import (
+    UNREADABLE_JSON,
+    ConfigurationError,
+    ObjectMissingError,
+    SignatureError,
+    UpstreamProtocolError,
+)
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.coverage import CoverageStore
@@ -128,7 +134,7 @@ async def read_cursors(storage: Storage) -> tuple[tuple[ShardCursor, ...], tuple
                 cursors.append(ShardCursor(parse_shard(name.replace("-of-", "/")), record))
             except ObjectMissingError:
                 continue
-            except (msgspec.MsgspecError, ConfigurationError) as error:
+            except (*UNREADABLE_JSON, ConfigurationError) as error:
                 damaged.append(f"{info.key} is damaged: {error}")
         after = page.more_after
     return tuple(cursors), tuple(damaged)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
-from mirrorwitness.errors import ObjectMissingError, UpstreamNotFoundError
+from mirrorwitness.errors import UNREADABLE_JSON, ObjectMissingError, UpstreamNotFoundError
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.times import DAYS, MINUTES, format_time
 
@@ -223,7 +223,7 @@ async def read_dropped(storage: Storage, base: str) -> Dropped | None:
     try:
         body, _ = await storage.read(_key(base), limit=NOTE_LIMIT)
         return msgspec.json.decode(body, type=Dropped)
-    except (ObjectMissingError, msgspec.MsgspecError):
+    except (ObjectMissingError, *UNREADABLE_JSON):
         return None
 
 

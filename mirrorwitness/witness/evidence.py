@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mirrorwitness.errors import SignatureError, UpstreamProtocolError
+from mirrorwitness.errors import UNREADABLE_JSON, SignatureError, UpstreamProtocolError
 from mirrorwitness.tlog.checkpoint import LOG_KEYS, open_checkpoint, parse_checkpoint, parse_hash
 from mirrorwitness.tlog.cosignature import COSIGNER_KEYS, Statement, check_cosignatures
 from mirrorwitness.tlog.keys import parse_verifier_key
@@ -124,7 +124,7 @@ def parse_evidence(body: bytes) -> EvidenceFile:
     """
     try:
         file = msgspec.json.decode(body, type=EvidenceFile)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE_JSON as error:
         raise UpstreamProtocolError(f"not a piece of evidence: {error}") from error
     if file.format != FORMAT:
         raise UpstreamProtocolError(f"the format is {file.format[:100]!r}, expected {FORMAT!r}")

@@ -32,6 +32,7 @@ import msgspec
 import trio
 
 from mirrorwitness.errors import (
+    UNREADABLE_JSON,
     ConfigurationError,
     MirrorWitnessError,
     ObjectMissingError,
@@ -292,7 +293,7 @@ async def _read_disabled(storage: Storage) -> tuple[frozenset[str], str | None]:
         return frozenset(), etag
     try:
         found = msgspec.json.decode(body, type=_DisabledLogs)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE_JSON as error:
         raise ConfigurationError(
             f"{DISABLED_KEY} is damaged: {error}; restore it from a copy, or delete it and disable those logs again"
         ) from error
@@ -338,7 +339,7 @@ def _origin_of(body: bytes) -> str:
     """Return whose record it says to be; a damaged one is refused by `parse_record` all the same."""
     try:
         return msgspec.json.decode(body, type=LogRecord).origin
-    except msgspec.MsgspecError:
+    except UNREADABLE_JSON:
         return ""
 
 

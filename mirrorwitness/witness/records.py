@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mirrorwitness.errors import MirrorWitnessError, RolledBackError, UpstreamProtocolError
+from mirrorwitness.errors import UNREADABLE_JSON, MirrorWitnessError, RolledBackError, UpstreamProtocolError
 from mirrorwitness.tlog.checkpoint import Checkpoint, parse_checkpoint, parse_hash
 from mirrorwitness.tlog.cosignature import Statement, fits_cosignature, timestamp_of
 from mirrorwitness.tlog.note import Note, format_note, parse_note
@@ -166,7 +166,7 @@ def parse_record(body: bytes, *, origin: str) -> LogRecord:
     try:
         record = msgspec.json.decode(body, type=LogRecord)
         _ = record.latest
-    except (msgspec.MsgspecError, UpstreamProtocolError) as error:
+    except (*UNREADABLE_JSON, UpstreamProtocolError) as error:
         raise RolledBackError(f"the record of {origin!r} is damaged: {error}; {WAY_OUT}") from error
     if record.origin != origin:
         raise RolledBackError(f"the record of {origin!r} is that of {record.origin!r}; {WAY_OUT}")
@@ -219,11 +219,13 @@ def check_not_behind(record: LogRecord | None, published: Published | None, *, o
     there = published.checkpoint
     is_same = (there.size, there.root) == (latest.size, latest.root)
     size, timestamp = (0, 0) if record is None else record.before
-    if not is_same and (there.size >= latest.size or there.size > size or published.timestamp > timestamp):
-        known = "nothing" if record is None else f"size {latest.size}"
+    newest = 0 if record is None else record.timestamp
+    is_ahead = not is_same and (there.size >= latest.size or there.size > size or published.timestamp > timestamp)
+    if is_ahead or published.timestamp > newest:
+        known = "nothing" if record is None else f"size {latest.size} and the time {newest}"
         raise RolledBackError(
-            f"the state knows of {known} for {origin!r}, and {published.where} has our cosignature on {there}: the "
-            f"state was lost or restored from an older copy; {WAY_OUT}"
+            f"the state knows of {known} for {origin!r}, and {published.where} has our cosignature on {there} of "
+            f"the time {published.timestamp}: the state was lost or restored from an older copy; {WAY_OUT}"
         )
     return latest
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mirrorwitness.errors import (
+    UNREADABLE_JSON,
     ConfigurationError,
     ObjectMissingError,
     PreconditionFailedError,
@@ -198,7 +199,7 @@ async def _read(storage: Storage) -> tuple[Identity | None, str | None]:
         return None, None
     try:
         return msgspec.json.decode(body, type=Identity), info.etag
-    except msgspec.MsgspecError as error:
+    except UNREADABLE_JSON as error:
         raise RolledBackError(f"{IDENTITY_KEY} is damaged: {error}; restore it from the anchor or a copy") from error
 
 

@@ -231,12 +231,16 @@ class WitnessState:
             UpstreamProtocolError: it is no checkpoint.
         """
         record = self._open_own(body, logs)
-        origin, timestamp, outdated = record.origin, record.timestamp, list[_Place]()
-        for place in self._places():
-            published = await self._read_replaceable(place, origin)
-            check_not_behind(record, published, origin=origin)
-            timestamp = max(timestamp, published.timestamp if published else 0)
-            outdated += [place] if published is None or is_older(published, record) else []
+        origin, timestamp = record.origin, record.timestamp
+        shown = [(place, await self._read_replaceable(place, origin)) for place in self._places()]
+        for _, published in shown:
+            # A later line of ours on this very tree is no reason to refuse it, and its time is kept.
+            if published is not None and published.checkpoint.text == remember(record).checkpoint.text:
+                timestamp = max(timestamp, published.timestamp)
+        newest = msgspec.structs.replace(record, timestamp=timestamp, before=(record.size, timestamp))
+        for _, published in shown:
+            check_not_behind(newest, published, origin=origin)
+        outdated = [place for place, published in shown if published is None or is_older(published, record)]
         found, etag = await self._read_object(origin)
         if found is not None:
             check_not_older(record, found)

@@ -123,7 +123,7 @@ def _examples() -> dict[str, str]:
 EXAMPLES: Final = (
     *("init", "plan", "sync", "status", "why", "release", "audit", "compare", "summarize", "store-check"),
     *("witness-poll", "witness-inspect", "witness-verify", "witness-evidence", "witness-adopt", "witness-retire"),
-    *("witness-prove", "witness-conformance", "witness-conformance-logs", "error", "about"),
+    *("witness-prove", "witness-logs", "witness-conformance", "witness-conformance-logs", "error", "about"),
 )
 
 BLOCKS: Final[dict[str, Callable[[], str]]] = {

@@ -51,7 +51,8 @@ def make_witness_examples(normalise: Callable[[Any], Any]) -> dict[str, Any]:
     write_key(Path("w1.key"), format_signer_key(OURS))
     grows, silent = _make_log("log.example.org/2026", 3), _make_log("log.example.org/2025", 5)
     # A list that names another key than the flag is told to the operator, and changes nothing.
-    Path("logs.txt").write_text(f"logs/v0\nvkey {grows.keys[1].verifier}\n", encoding="utf-8")
+    listed = _make_log("log.example.org/2024", 7).keys[0].verifier
+    Path("logs.txt").write_text(f"logs/v0\nvkey {grows.keys[1].verifier}\nvkey {listed}\n", encoding="utf-8")
     found: dict[str, Any] = {}
     with _serve(LogServer(grows, 1000)) as server, _serve(LogServer(silent)) as other:
         other.gone.add(other.head_path)
@@ -59,6 +60,8 @@ def make_witness_examples(normalise: Callable[[Any], Any]) -> dict[str, Any]:
         more = ("--log", other.flag, "--log-list", "logs.txt")
         polled = json.dumps(_run("poll", "--once", *options, *more))
         found["witness-poll"] = json.loads(polled.replace(other.base, "https://log.example.org/2025"))
+        _run("logs", "--storage", "file:state", "--disable", listed.name)
+        found["witness-logs"] = _run("logs", "--storage", "file:state")
         found |= _check(grows)
         found["witness-prove"] = _prove(server)
         server.grow(1500, grows.fork(_FORKED_AT))

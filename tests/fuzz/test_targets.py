@@ -36,12 +36,8 @@ def test_damaged_seeds_break_nothing(name: str, data: st.DataObject) -> None:
 UNREADABLE = pytest.mark.parametrize(
     "body", [b'{"origin":"\x80"}', b'{"x":' + b"[" * 5000], ids=["not UTF-8", "nested"]
 )
-KNOWN = pytest.mark.xfail(
-    raises=(UnicodeDecodeError, RecursionError), reason="msgspec raises these beside its own; see `_is_known_fault`"
-)
 
 
-@KNOWN
 @UNREADABLE
 def test_record_that_no_json_reader_takes(body: bytes) -> None:
     """It is damaged, as one is that is no JSON."""
@@ -49,7 +45,6 @@ def test_record_that_no_json_reader_takes(body: bytes) -> None:
         parse_record(body, origin="log.example/a")
 
 
-@KNOWN
 @UNREADABLE
 def test_evidence_that_no_json_reader_takes(body: bytes) -> None:
     """It is none, as one is that is no JSON."""

@@ -134,15 +134,13 @@ def test_what_is_published_has_to_be_ours(body: bytes, said: str) -> None:
         (record(10), None),
         (record(10), published(10)),
         (record(10, START + 5), published(10)),
-        (record(10), published(10, START + 5)),
         (record(10, before=(7, START)), published(7, START)),
         (record(10, before=(7, START)), published(5, START - 9)),
         (record(0), published(0)),
-        (None, published(0)),
     ],
 )
 def test_what_agrees(state: LogRecord | None, shown: Published | None) -> None:
-    """Nothing shown, the record's tree at any time, or what the record replaced, or anything before that."""
+    """Nothing shown, the record's tree at its time or earlier, or what the record replaced, or anything before that."""
     latest = NEVER if state is None else state.latest
     assert check_not_behind(state, shown, origin=LOG.origin) == latest
 
@@ -151,6 +149,8 @@ def test_what_agrees(state: LogRecord | None, shown: Published | None) -> None:
     ("state", "shown", "known"),
     [
         (None, published(10), "nothing"),
+        (None, published(0), "nothing"),
+        (record(10), published(10, START + 5), "size 10"),
         (record(10), published(12), "size 10"),
         (record(10), published(10, log=FORK), "size 10"),
         (record(10, before=(7, START)), published(8), "size 10"),
@@ -160,7 +160,9 @@ def test_what_agrees(state: LogRecord | None, shown: Published | None) -> None:
 )
 def test_rollback_is_what_the_state_cannot_explain(state: LogRecord | None, shown: Published, known: str) -> None:
     """Larger, as large with another root, or newer than what the record replaced: the state was restored."""
-    with pytest.raises(RolledBackError, match=f"the state knows of {known} for 'log.example/a', and there has") as seen:
+    with pytest.raises(
+        RolledBackError, match=f"the state knows of {known}[a-z0-9 ]* for 'log.example/a', and there has"
+    ) as seen:
         check_not_behind(state, shown, origin=LOG.origin)
     assert str(seen.value).endswith(WAY_OUT)
 

@@ -187,7 +187,8 @@ async def test_rollback_that_shows_up_while_publishing() -> None:
     for body in (LOG.request(10, 20), LOG.request(20, 21)):
         answer = await one.add_checkpoint(body)
         assert (answer.status, answer.reason) == (503, Reason.ROLLED_BACK)
-        assert b"the state knows of size 20 for 'log.example/a', and the monitoring part of the storage" in answer.body
+        assert b"the state knows of size 20 and the time " in answer.body
+        assert b"and the monitoring part of the storage has our cosignature" in answer.body
     assert world.storage.objects[SHOWN] == newer
 
 

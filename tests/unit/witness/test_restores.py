@@ -51,8 +51,9 @@ async def test_rollback_of_the_state_alone_is_refused_at_the_start() -> None:
     world, copy = await make_world()
     world.restore(only("state/", copy), "state/")
     said = (
-        r"the state knows of size 10 for 'log\.example/a', and the monitoring part of the storage has our cosignature "
-        r"on log\.example/a at 20, root .*: the state was lost or restored .*witness adopt.*witness retire"
+        r"the state knows of size 10 and the time \d+ for 'log\.example/a', and the monitoring part of the storage has "
+        r"our cosignature on log\.example/a at 20, root .*: the state was lost or restored "
+        r".*witness adopt.*witness retire"
     )
     with pytest.raises(RolledBackError, match=said):
         await world.start()
