@@ -136,7 +136,7 @@ def check_policy(body: bytes, policy: Policy, *, origin: str | None = None) -> P
         policy: whom to trust.
         origin: None where the logs' keys have the names of their logs, as the specification has it; else the log that
             the checkpoint has to be of, and each key of the policy's logs may sign for it. Go's ``go.sum database
-            tree``, signed by ``sum.golang.org``, needs this.
+            tree``, signed by a key of another name, needs this.
 
     Raises:
         UpstreamProtocolError: it is not a checkpoint, or one of another origin.
