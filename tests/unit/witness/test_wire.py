@@ -110,8 +110,8 @@ async def test_attack_a_slow_server_is_cut_off(sent: bytes) -> None:
         await trio.sleep_forever()
 
     async with listening(handler) as url:
-        with pytest.raises(UpstreamUnreachableError, match=r"no answer within 0\.05 s"):
-            await ask(url, patience=0.05)
+        with pytest.raises(UpstreamUnreachableError, match=r"no answer within 0\.2 s"):
+            await ask(url, patience=0.2)
 
 
 async def test_nobody_listens() -> None:
@@ -174,7 +174,7 @@ async def test_cancellation_closes_the_connection() -> None:
 
     async with listening(silent) as url:
         with Line(parse_prefix(url), patience=5) as line:
-            with trio.move_on_after(0.05):
+            with trio.move_on_after(0.2):
                 await line.ask("GET", "/x")
             assert (await line.ask("GET", "/x")).body == b"yes"
             assert line.opened == 2
