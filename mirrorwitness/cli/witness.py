@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from mirrorwitness.cli.boundary import fail, guard, run_command, stop_with
-from mirrorwitness.cli.files import read_file
 from mirrorwitness.cli.keyfile import write_key
 from mirrorwitness.cli.options import json_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, hint, print_facts, print_json, print_table, warn
 from mirrorwitness.cli.witness_options import running_options, witness_options
 from mirrorwitness.errors import ConfigurationError, ExitCode
+from mirrorwitness.run.files import read_file
 from mirrorwitness.run.inspecting import explain_evidence, explain_note, verify_checkpoint
 from mirrorwitness.run.signers import PASSPHRASE_VARIABLE, format_pem
 from mirrorwitness.run.witnessing import WitnessWishes, adopt_checkpoint, retire_witness, serve_witness

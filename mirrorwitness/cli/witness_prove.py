@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mirrorwitness.cli.boundary import guard, run_command
-from mirrorwitness.cli.files import read_file
 from mirrorwitness.cli.options import json_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, hint, print_json
 from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.run.files import read_file
 from mirrorwitness.run.proving import (
     MAX_SEARCH_TILES,
     SEARCH_TILES,

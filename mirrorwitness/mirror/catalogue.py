@@ -31,6 +31,7 @@ from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.withdrawal import Event, Place
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.signatures import KeyRing, parse_keys
+from mirrorwitness.storage.walk import list_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -342,13 +343,7 @@ class Catalogue:
 
     async def keys(self, prefix: str) -> list[str]:
         """Return all keys that begin with a prefix; for prefixes below which there are few."""
-        found: list[str] = []
-        after: str | None = ""
-        while after is not None:
-            page = await self._storage.list(prefix, after=after)
-            found.extend(info.key for info in page.objects)
-            after = page.more_after
-        return found
+        return await list_keys(self._storage, prefix)
 
     async def add_evidence(self, name: PackageName, version: Version, content: Mapping[str, object]) -> str:
         """Keep a piece of evidence, content-addressed, and return its key. Adding the same twice adds it once."""

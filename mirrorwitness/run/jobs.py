@@ -26,7 +26,7 @@ from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.run.describe import find_signer, take_in
 from mirrorwitness.run.mirroring import prepare_packages
 from mirrorwitness.run.observing import health_terms
-from mirrorwitness.run.serve import parse_listen
+from mirrorwitness.run.serve import format_address, parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
 from mirrorwitness.run.signals import run_until_signal
@@ -228,7 +228,6 @@ async def serve_mirror(wishes: Wishes, *, listen: str | None, ready: Callable[[s
         async def work() -> None:
             async with trio.open_nursery() as nursery:
                 start = partial(serve_app, app, host=host, port=port, shutdown=shutdown)
-                bound_host, bound_port = await nursery.start(start)
-                ready(f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}")
+                ready(format_address(await nursery.start(start)))
 
         await run_until_signal(work, stop=shutdown.set)

@@ -11,6 +11,7 @@ import trio
 from mirrorwitness.mirror.health import HealthTerms, ShardCursor, find_troubles
 from mirrorwitness.mirror.layout import MIRROR_KEY
 from mirrorwitness.mirror.samples import sample_budget, sample_cursor, sample_hosts, sample_run
+from mirrorwitness.run.serve import format_address
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.server.ops import make_ops_app
 from mirrorwitness.telemetry import Sample, metrics
@@ -131,6 +132,5 @@ async def serve_watch(
     """
     async with trio.open_nursery() as nursery:
         start = partial(serve_app, make_ops_app(watch), host=host, port=port, shutdown=trio.Event())
-        bound_host, bound_port = await nursery.start(start)
-        ready(f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}")
+        ready(format_address(await nursery.start(start)))
         task_status.started()

@@ -28,7 +28,7 @@ from mirrorwitness.run.connection import Connections, answer_connection
 if TYPE_CHECKING:
     from mirrorwitness.run.connection import AsgiApp
 
-__all__ = ["GRACE_SECONDS", "MAX_CONNECTIONS", "parse_listen", "serve"]
+__all__ = ["GRACE_SECONDS", "MAX_CONNECTIONS", "format_address", "parse_listen", "serve"]
 
 GRACE_SECONDS: Final = 10.0
 """How long requests in work may take to finish; Kubernetes kills after 30 s, and its routes need some of them."""
@@ -61,6 +61,12 @@ def parse_listen(text: str) -> tuple[str, int]:
     if not found or int(found["port"]) > _MAX_PORT or not _is_ipv6(found["ipv6"]):
         raise ConfigurationError(f"--listen {text[:200]!r} is not of the form HOST:PORT, for example 127.0.0.1:8080")
     return found["ipv6"] or found["host"], int(found["port"])
+
+
+def format_address(bound: tuple[str, int]) -> str:
+    """Return the address that clients use, of the host and port that `serve` was started with."""
+    host, port = bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 async def serve(

@@ -26,8 +26,9 @@ import trio
 
 from mirrorwitness.errors import ConfigurationError, PreconditionFailedError, StorageError
 from mirrorwitness.mirror.times import format_time
+from mirrorwitness.run.files import read_file
 from mirrorwitness.run.inspecting import reading_given
-from mirrorwitness.run.serve import parse_listen
+from mirrorwitness.run.serve import format_address, parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signals import run_until_signal
@@ -235,8 +236,7 @@ async def serve_witness(
                 beside.start_soon(partial(keep_logs_fresh, running, wishes, told=told))
                 async with trio.open_nursery() as nursery:
                     start = partial(serve_app, app, host=host, port=port, shutdown=shutdown)
-                    bound_host, bound_port = await nursery.start(start)
-                    ready(f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}")
+                    ready(format_address(await nursery.start(start)))
                 beside.cancel_scope.cancel()
 
         await run_until_signal(work, stop=shutdown.set)
@@ -356,18 +356,7 @@ def _read_readable(names: Sequence[str]) -> tuple[list[ListedLog], list[str]]:
 
 
 def _read_list(name: str) -> tuple[ListedLog, ...]:
-    return parse_log_list(_read(name, MAX_LIST_BYTES), name=name)
-
-
-def _read(name: str, limit: int) -> bytes:
-    try:
-        with Path(name).open("rb") as file:
-            body = file.read(limit + 1)
-    except OSError as error:
-        raise ConfigurationError(f"{name}: cannot be read: {error.strerror}") from error
-    if len(body) > limit:
-        raise ConfigurationError(f"{name}: more than {limit} bytes")
-    return body
+    return parse_log_list(read_file(Path(name), limit=MAX_LIST_BYTES), name=name)
 
 
 def _seconds() -> float:

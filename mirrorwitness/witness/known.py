@@ -38,6 +38,7 @@ from mirrorwitness.errors import (
     ObjectMissingError,
     PreconditionFailedError,
 )
+from mirrorwitness.storage.walk import list_keys
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES
 from mirrorwitness.witness.loglist import MAX_LIST_BYTES, ListedLog, format_log_list, merge_lists, parse_log_list
 from mirrorwitness.witness.logs import origin_hash
@@ -304,15 +305,9 @@ async def _read_disabled(storage: Storage) -> tuple[frozenset[str], str | None]:
 
 async def _read_records(storage: Storage, names: Mapping[str, str]) -> dict[str, LogRecord]:
     """Read all records, by origin; `names` gives the origin of a hash where it is known."""
-    keys: list[str] = []
-    after: str | None = ""
-    while after is not None:
-        page = await storage.list(RECORD_PREFIX, after=after)
-        keys += [info.key for info in page.objects]
-        after = page.more_after
     found: dict[str, LogRecord] = {}
     failed: list[MirrorWitnessError] = []
-    waiting = iter(keys)
+    waiting = iter(await list_keys(storage, RECORD_PREFIX))
 
     async def work() -> None:
         for key in waiting:

@@ -27,6 +27,7 @@ from mirrorwitness.errors import (
     RolledBackError,
 )
 from mirrorwitness.storage.swap import swap
+from mirrorwitness.storage.walk import list_keys
 from mirrorwitness.tlog.cosignature import COSIGNER_KEYS
 from mirrorwitness.tlog.keys import parse_verifier_key
 from mirrorwitness.witness.records import IDENTITY_KEY, PUBLIC_PREFIX, RECORD_PREFIX, WAY_OUT, Identity
@@ -112,11 +113,11 @@ async def check_states(storage: Storage, anchor: Storage | None, logs: LogSet, s
         RolledBackError: state was lost, or is older than what was published.
         StorageError: the storage failed.
     """
-    known = {key.removeprefix(RECORD_PREFIX).removesuffix(".json") for key in await _keys(storage, RECORD_PREFIX)}
+    known = {key.removeprefix(RECORD_PREFIX).removesuffix(".json") for key in await list_keys(storage, RECORD_PREFIX)}
     for place, name in ((storage, "this storage"), (anchor, "the anchor")):
         if place is None:
             continue
-        for key in await _keys(place, PUBLIC_PREFIX):
+        for key in await list_keys(place, PUBLIC_PREFIX):
             digest = key.removeprefix(PUBLIC_PREFIX).removesuffix("/checkpoint")
             if digest not in known:
                 log = logs.by_hash(digest)
@@ -214,16 +215,6 @@ async def _write(storage: Storage, identity: Identity, etag: str | None) -> None
     found, _ = await _read(storage)
     if found is None or not set(identity.keys) <= set(found.keys) or set(found.retired) != set(identity.retired):
         raise lost
-
-
-async def _keys(storage: Storage, prefix: str) -> list[str]:
-    found: list[str] = []
-    after: str | None = ""
-    while after is not None:
-        page = await storage.list(prefix, after=after)
-        found.extend(info.key for info in page.objects)
-        after = page.more_after
-    return found
 
 
 def _names(vkeys: Sequence[str]) -> str:

@@ -15,17 +15,17 @@ MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 """Largest file that is read into memory; notes, policies and proofs have a few kilobytes."""
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, *, limit: int = MAX_FILE_BYTES) -> bytes:
     """Return a file's content.
 
     Raises:
-        ConfigurationError: it cannot be read, or is larger than `MAX_FILE_BYTES`.
+        ConfigurationError: it cannot be read, or is larger than `limit` bytes.
     """
     try:
         with path.open("rb") as file:
-            body = file.read(MAX_FILE_BYTES + 1)
+            body = file.read(limit + 1)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(body) > MAX_FILE_BYTES:
-        raise ConfigurationError(f"{path}: more than {MAX_FILE_BYTES} bytes")
+    if len(body) > limit:
+        raise ConfigurationError(f"{path}: more than {limit} bytes")
     return body
