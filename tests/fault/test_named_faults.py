@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -393,7 +394,15 @@ def test_s3_credentials_renewed_in_mid_run(bucket: Site, service: MoodyS3, monke
 @pytest.mark.parametrize("every", [2, 3, 5])
 def test_s3_returning_503_now_and_then_is_waited_out(bucket: Site, service: MoodyS3, every: int) -> None:
     """A busy service costs time and nothing else: exit 0."""
-    service.turn = lambda _: S3Fault(status=503, code="SlowDown") if len(service.requests) % every == 1 else None
+    asked: Counter[tuple[str, str]] = Counter()
+
+    def turn(request: Recorded) -> S3Fault | None:
+        # Counted for each object: over all tasks together, one of them could meet every 503.
+        asked[request.method, request.key] += 1
+        is_busy = asked[request.method, request.key] % every == 1
+        return S3Fault(status=503, code="SlowDown") if is_busy else None
+
+    service.turn = turn
     code, document = bucket.sync()
     assert (code, document["problems"]) == (0, [])
     service.turn = lambda _: None
