@@ -38,8 +38,8 @@ from mirrorwitness.mirror.coverage import Coverage, CoverageStore, change_of
 from mirrorwitness.mirror.owed import Announced, OwedTerms, delay_after, join
 from mirrorwitness.mirror.receipts import is_covered, is_shown
 from mirrorwitness.mirror.result import PackageResult, Status
-from mirrorwitness.mirror.times import format_time, parse_time
 from mirrorwitness.npm.names import PackageName
+from mirrorwitness.npm.times import format_time, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

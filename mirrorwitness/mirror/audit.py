@@ -32,10 +32,10 @@ import trio
 from mirrorwitness.errors import IntegrityMismatchError, MirrorWitnessError, ObjectMissingError
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.coverage import Coverage, measure
-from mirrorwitness.mirror.offloop import PACKUMENT_LIMIT, parse_off_loop
 from mirrorwitness.mirror.tarballs import check_stored
 from mirrorwitness.npm.abbreviated import render_abbreviated
 from mirrorwitness.npm.integrity import Verifier, make_expectation
+from mirrorwitness.npm.offloop import PACKUMENT_LIMIT, parse_off_loop
 from mirrorwitness.npm.signatures import SignaturePolicy, check_signatures, is_accepted, parse_time
 
 if TYPE_CHECKING:

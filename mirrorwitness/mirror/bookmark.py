@@ -21,10 +21,10 @@ import trio
 
 from mirrorwitness.errors import StorageUnavailableError
 from mirrorwitness.mirror.cursor import ALARMS_KEPT, Alarm
-from mirrorwitness.mirror.times import MINUTES, SECONDS, format_time
 from mirrorwitness.mirror.watermark import Watermark
 from mirrorwitness.mirror.window import note_checkpoint, start_of_window
 from mirrorwitness.npm.changes import Seq
+from mirrorwitness.npm.times import MINUTES, SECONDS, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

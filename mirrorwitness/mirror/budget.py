@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from mirrorwitness.mirror.times import SECONDS
+from mirrorwitness.npm.times import SECONDS
 
 __all__ = ["BudgetRecord", "BudgetState", "describe_exhaustion", "month_of", "renewal_of", "size_lease"]
 

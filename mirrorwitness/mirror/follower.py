@@ -42,9 +42,9 @@ from mirrorwitness.mirror.bookmark import Bookmark
 from mirrorwitness.mirror.cursor import CursorRecord, SweepRecord
 from mirrorwitness.mirror.owed import LONGEST_WAIT, Announced
 from mirrorwitness.mirror.sweeper import Sweeper
-from mirrorwitness.mirror.times import DAYS, HOURS, MINUTES, SECONDS, format_time
 from mirrorwitness.mirror.watermark import Page
 from mirrorwitness.npm.changes import Seq, seq_number
+from mirrorwitness.npm.times import DAYS, HOURS, MINUTES, SECONDS, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

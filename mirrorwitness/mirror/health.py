@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from mirrorwitness.mirror.times import format_time, parse_time
+from mirrorwitness.npm.times import format_time, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,9 +17,9 @@ from mirrorwitness.errors import IntegrityMismatchError, ObjectMissingError, Ups
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import HeldVersion
 from mirrorwitness.mirror.gate import changed_promise
-from mirrorwitness.mirror.offloop import PACKUMENT_LIMIT, parse_off_loop, run_off_loop
 from mirrorwitness.mirror.tarballs import check_stored
 from mirrorwitness.npm.integrity import Verifier, make_expectation
+from mirrorwitness.npm.offloop import PACKUMENT_LIMIT, parse_off_loop, run_off_loop
 from mirrorwitness.npm.splice import splice_versions
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ from mirrorwitness.mirror.budget import (
     renewal_of,
     size_lease,
 )
-from mirrorwitness.mirror.times import SECONDS, format_time
+from mirrorwitness.npm.times import SECONDS, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable

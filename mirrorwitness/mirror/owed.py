@@ -16,8 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from mirrorwitness.mirror.times import DAYS, HOURS, SECONDS
 from mirrorwitness.npm.packument import rev_number
+from mirrorwitness.npm.times import DAYS, HOURS, SECONDS
 
 __all__ = ["LONGEST_WAIT", "Announced", "OwedTerms", "delay_after", "join"]
 

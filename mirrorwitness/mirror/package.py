@@ -39,19 +39,19 @@ from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import HeldVersion, PackageRecord
 from mirrorwitness.mirror.gate import BlockKind, Decision, decide, visible
 from mirrorwitness.mirror.keep import carry_over
-from mirrorwitness.mirror.offloop import parse_off_loop, run_off_loop
 from mirrorwitness.mirror.publication import open_publication
 from mirrorwitness.mirror.reentry import find_rotten
 from mirrorwitness.mirror.result import PackageResult, Status
 from mirrorwitness.mirror.select import choose
 from mirrorwitness.mirror.stale import check_not_stale
-from mirrorwitness.mirror.times import format_time
 from mirrorwitness.mirror.withdraw import Withdrawals
 from mirrorwitness.mirror.withdrawal import Place
 from mirrorwitness.npm.abbreviated import render_abbreviated
 from mirrorwitness.npm.names import PackageName, Version
+from mirrorwitness.npm.offloop import parse_off_loop, run_off_loop
 from mirrorwitness.npm.packument import Packument, render_full
 from mirrorwitness.npm.splice import read_version_text
+from mirrorwitness.npm.times import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

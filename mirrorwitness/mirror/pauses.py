@@ -24,7 +24,7 @@ import trio
 from mirrorwitness.errors import UNREADABLE_JSON, StorageError
 from mirrorwitness.fetch import Origin  # noqa: TC001 - msgspec reads the annotation
 from mirrorwitness.mirror import layout
-from mirrorwitness.mirror.times import SECONDS, format_time, parse_time
+from mirrorwitness.npm.times import SECONDS, format_time, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,11 +13,11 @@ import trio
 from mirrorwitness.errors import MirrorWitnessError, UpstreamError
 from mirrorwitness.mirror.catalogue import PackageRecord
 from mirrorwitness.mirror.gate import decide
-from mirrorwitness.mirror.offloop import parse_off_loop
 from mirrorwitness.mirror.plan import PackagePlan, Plan, make_package_plan
 from mirrorwitness.mirror.select import choose
 from mirrorwitness.mirror.withdraw import judge_package
 from mirrorwitness.mirror.withdrawal import Place, Release
+from mirrorwitness.npm.offloop import parse_off_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -29,7 +29,7 @@ import trio
 
 from mirrorwitness.errors import UNREADABLE_JSON, ObjectMissingError, UpstreamNotFoundError
 from mirrorwitness.mirror import layout
-from mirrorwitness.mirror.times import DAYS, MINUTES, format_time
+from mirrorwitness.npm.times import DAYS, MINUTES, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

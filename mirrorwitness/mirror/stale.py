@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import ObjectMissingError, UpstreamProtocolError, UpstreamStaleError
 from mirrorwitness.mirror import layout
-from mirrorwitness.mirror.offloop import PACKUMENT_LIMIT, parse_off_loop
+from mirrorwitness.npm.offloop import PACKUMENT_LIMIT, parse_off_loop
 from mirrorwitness.npm.packument import rev_number
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from mirrorwitness.mirror.parts import PART_DIGITS
 from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.mirror.subtree import EMPTY, Subtree, join, make_subtree, split
 from mirrorwitness.mirror.summary import DIGITS, FORMAT, LEAF_MAX, NAME_DIGITS, Leaf
-from mirrorwitness.mirror.times import format_time
+from mirrorwitness.npm.times import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

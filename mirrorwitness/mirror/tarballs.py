@@ -33,8 +33,8 @@ from mirrorwitness.errors import (
 )
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import HeldVersion
-from mirrorwitness.mirror.spool import MemoryBudget, Spool
 from mirrorwitness.npm.integrity import Verifier, make_expectation
+from mirrorwitness.npm.spool import MemoryBudget, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

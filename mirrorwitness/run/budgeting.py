@@ -13,7 +13,7 @@ import trio
 from mirrorwitness.errors import StorageError
 from mirrorwitness.fetch import make_policy, origin_of
 from mirrorwitness.mirror.lease import Lease
-from mirrorwitness.mirror.times import SECONDS
+from mirrorwitness.npm.times import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

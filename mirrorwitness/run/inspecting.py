@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mirrorwitness.errors import ConfigurationError, SecurityError, UpstreamProtocolError
-from mirrorwitness.mirror.times import format_time
+from mirrorwitness.npm.times import format_time
 from mirrorwitness.tlog.checkpoint import parse_checkpoint
 from mirrorwitness.tlog.cosignature import Statement, fits_cosignature, timestamp_of
+from mirrorwitness.tlog.evidence import check_evidence, parse_evidence
 from mirrorwitness.tlog.keys import KeyType, parse_verifier_key
 from mirrorwitness.tlog.note import parse_note
 from mirrorwitness.tlog.policy import check_policy, parse_policy
 from mirrorwitness.tlog.proof import parse_proof
-from mirrorwitness.witness.evidence import check_evidence, parse_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

@@ -21,8 +21,8 @@ from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.result import Status
 from mirrorwitness.mirror.snapshot import read_snapshot
-from mirrorwitness.mirror.times import format_time
 from mirrorwitness.npm.names import PackageName, Version
+from mirrorwitness.npm.times import format_time
 from mirrorwitness.run.describe import find_signer, take_in
 from mirrorwitness.run.mirroring import prepare_packages
 from mirrorwitness.run.observing import health_terms

@@ -29,7 +29,7 @@ from mirrorwitness.mirror.shards import WHOLE
 from mirrorwitness.mirror.sources import Role, Sources
 from mirrorwitness.mirror.sync import SyncRun
 from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
-from mirrorwitness.mirror.times import format_time
+from mirrorwitness.npm.times import format_time
 from mirrorwitness.run.describe import make_summarizer, publish_about, read_lag, read_mirror_key
 from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
 from mirrorwitness.run.signals import run_until_signal

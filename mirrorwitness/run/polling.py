@@ -33,11 +33,12 @@ from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signals import run_until_signal
 from mirrorwitness.run.witnessing import keep_logs_fresh, open_witness
+from mirrorwitness.sumdb.logclient import TRIES, LogClient
 from mirrorwitness.tlog.keys import KeyType
 from mirrorwitness.tlog.note import parse_note
 from mirrorwitness.tlog.tiles import Dialect
+from mirrorwitness.witness.distributor import Distributor
 from mirrorwitness.witness.feeder import Action, Feeder
-from mirrorwitness.witness.logclient import TRIES, Distributor, LogClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -322,6 +323,7 @@ def _make_feeders(wishes: PollWishes, running: RunningWitness, fetcher: Fetcher,
     feeders = [
         Feeder(
             witness=witness,
+            log=log,
             client=LogClient(
                 log=log, url=log.url, dialect=wishes.dialect, fetcher=fetcher, gate=gate, tries=wishes.tries
             ),

@@ -28,6 +28,7 @@ from mirrorwitness.errors import ConfigurationError, ProofError, SecurityError
 from mirrorwitness.fetch import Backoff, FetchOptions, HostGate, make_user_agent, open_fetcher
 from mirrorwitness.run.inspecting import Verdict, verify_checkpoint
 from mirrorwitness.run.polling import PATIENCE, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND
+from mirrorwitness.sumdb.logclient import TILES_AT_ONCE, TRIES, LogClient, dialect_of
 from mirrorwitness.tlog.merkle import (
     HASH_BYTES,
     Range,
@@ -45,7 +46,6 @@ from mirrorwitness.tlog.proof import TlogProof, format_proof, parse_proof
 from mirrorwitness.tlog.tile_hashes import TileHashes
 from mirrorwitness.tlog.tiles import TILE_WIDTH, Dialect, Tile, tile_path, tiles_to_trust, width_of
 from mirrorwitness.witness.feeder import plan_proof
-from mirrorwitness.witness.logclient import TILES_AT_ONCE, TRIES, LogClient, dialect_of
 from mirrorwitness.witness.logs import parse_log_flag
 from mirrorwitness.witness.protocol import format_add_checkpoint, parse_add_checkpoint
 
@@ -262,7 +262,7 @@ async def _open_tree(wishes: ProveWishes) -> AsyncGenerator[_Tree, None]:
         parse_policy(wishes.policy)  # says what is wrong with it before anything is asked
     options = FetchOptions(patience=PATIENCE, user_agent=make_user_agent(None))
     gate = HostGate(max_in_flight=REQUESTS_AT_ONCE, max_rate=REQUESTS_PER_SECOND)
-    dialect = dialect_of(log, wishes.dialect)
+    dialect = dialect_of(log.origin, wishes.dialect)
     async with open_fetcher(options) as fetcher:
         client = LogClient(log=log, url=log.url, dialect=dialect, fetcher=fetcher, gate=gate, tries=wishes.tries)
         yield _Tree(client, dialect, await client.read_head(), wishes.policy)

@@ -16,7 +16,7 @@ from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.coverage import CoverageStore, change_of
 from mirrorwitness.mirror.result import PackageResult, Status
 from mirrorwitness.mirror.sources import restore_source
-from mirrorwitness.mirror.times import format_time
+from mirrorwitness.npm.times import format_time
 from mirrorwitness.run.describe import find_signer, take_in
 from mirrorwitness.run.mirroring import prepare_packages
 from mirrorwitness.run.session import now, open_mirror, open_upstream

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from mirrorwitness.errors import ConfigurationError, PreconditionFailedError, StorageError
-from mirrorwitness.mirror.times import format_time
+from mirrorwitness.npm.times import format_time
 from mirrorwitness.run.files import read_file
 from mirrorwitness.run.inspecting import reading_given
 from mirrorwitness.run.serve import format_address, parse_listen
@@ -38,8 +38,8 @@ from mirrorwitness.server.witness import WitnessApp
 from mirrorwitness.storage.address import open_storage
 from mirrorwitness.storage.probe import check_storage
 from mirrorwitness.storage.probe_verdict import Role, Verdict
+from mirrorwitness.tlog.evidence import evidence_key, make_evidence
 from mirrorwitness.tlog.keys import KeyType
-from mirrorwitness.witness.evidence import evidence_key, make_evidence
 from mirrorwitness.witness.known import Roster, find_known, list_known, set_disabled
 from mirrorwitness.witness.loglist import MAX_LIST_BYTES, parse_log_list
 from mirrorwitness.witness.logs import LogSet, parse_log_flags

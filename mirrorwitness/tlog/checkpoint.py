@@ -21,6 +21,7 @@ SPEC: C2SP tlog-checkpoint v1.0.0.
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -38,13 +39,18 @@ if TYPE_CHECKING:
     from mirrorwitness.tlog.note import Signature
 
 __all__ = [
+    "GO_ORIGIN",
     "LOG_KEYS",
     "Checkpoint",
     "OpenedCheckpoint",
     "open_checkpoint",
+    "origin_hash",
     "parse_checkpoint",
     "parse_size",
 ]
+
+GO_ORIGIN: Final = "go.sum database tree"
+"""The origin of Go's checksum database, which its code has for every one; no other log may have it beside Go's."""
 
 LOG_KEYS: Final = (KeyType.ED25519, KeyType.ML_DSA_44)
 """Types of keys that a log can have."""
@@ -98,6 +104,11 @@ class OpenedCheckpoint:
         """Write the checkpoint with the lines that verified and `more`: nothing that nobody checked is passed on."""
         lines = dict.fromkeys([*(line for _, line in self.signed), *more])
         return format_note(Note(self.note.text, tuple(lines)))
+
+
+def origin_hash(origin: str) -> str:
+    """Return the hex SHA-256 of an origin, by which witnesses and log mirrors are asked for its checkpoints."""
+    return hashlib.sha256(origin.encode()).hexdigest()
 
 
 def parse_size(text: str, what: str) -> int:

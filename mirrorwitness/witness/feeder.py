@@ -58,10 +58,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mirrorwitness.storage import Storage
+    from mirrorwitness.sumdb.logclient import LogClient
     from mirrorwitness.tlog.checkpoint import Checkpoint, OpenedCheckpoint
     from mirrorwitness.tlog.merkle import Hash
     from mirrorwitness.tlog.tiles import Tile
-    from mirrorwitness.witness.logclient import LogClient
+    from mirrorwitness.witness.logs import WitnessedLog
     from mirrorwitness.witness.protocol import Answer
     from mirrorwitness.witness.records import LogRecord
     from mirrorwitness.witness.service import Witness
@@ -181,7 +182,8 @@ class Feeder:
 
     Args:
         witness: decides and signs; it knows the log.
-        client: reads the log.
+        log: the log.
+        client: reads it.
         refresh: seconds after which an unchanged head is cosigned again.
         now: seconds since 1970, the witness's clock.
         storage: where the witness publishes; only read.
@@ -193,13 +195,14 @@ class Feeder:
         self,
         *,
         witness: Witness,
+        log: WitnessedLog,
         client: LogClient,
         refresh: float,
         now: Callable[[], float],
         storage: Storage,
         on_fork: Callable[[Fork], Awaitable[None]],
     ) -> None:
-        self.log = client.log
+        self.log = log
         self._witness = witness
         self._client = client
         self._refresh = refresh

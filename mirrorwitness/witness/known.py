@@ -39,9 +39,9 @@ from mirrorwitness.errors import (
     PreconditionFailedError,
 )
 from mirrorwitness.storage.walk import list_keys
+from mirrorwitness.tlog.checkpoint import origin_hash
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES
 from mirrorwitness.witness.loglist import MAX_LIST_BYTES, ListedLog, format_log_list, merge_lists, parse_log_list
-from mirrorwitness.witness.logs import origin_hash
 from mirrorwitness.witness.records import RECORD_PREFIX, LogRecord, parse_record, record_key
 
 if TYPE_CHECKING:

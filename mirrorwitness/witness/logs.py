@@ -18,13 +18,12 @@ What it does not do: read lists of logs, or keep any state (`mirrorwitness.witne
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import ConfigurationError
-from mirrorwitness.tlog.checkpoint import LOG_KEYS
+from mirrorwitness.tlog.checkpoint import GO_ORIGIN, LOG_KEYS, origin_hash
 from mirrorwitness.tlog.cosignature import MAX_NAME_BYTES
 from mirrorwitness.tlog.keys import parse_verifier_key
 
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
 
     from mirrorwitness.tlog.keys import VerifierKey
 
-__all__ = ["GO_ORIGIN", "LogSet", "WitnessedLog", "origin_hash", "parse_log_flag", "parse_log_flags"]
-
-GO_ORIGIN: Final = "go.sum database tree"
+__all__ = ["LogSet", "WitnessedLog", "parse_log_flag", "parse_log_flags"]
 
 _GO_PUBLIC: Final = base64.b64decode("zjNy11rR7l7Nr4cnKT1LER2H6zdTHXyG1NMAPw64Cfw=")
 """Go's own Ed25519 key, as its toolchain has it."""
@@ -135,11 +132,6 @@ class LogSet:
     def by_hash(self, digest: str) -> WitnessedLog | None:
         """Return the log of `origin_hash`."""
         return self._by_hash.get(digest)
-
-
-def origin_hash(origin: str) -> str:
-    """Return the hex SHA-256 of an origin, by which its checkpoints are found."""
-    return hashlib.sha256(origin.encode()).hexdigest()
 
 
 def parse_log_flag(text: str) -> WitnessedLog:

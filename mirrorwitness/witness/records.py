@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mirrorwitness.errors import UNREADABLE_JSON, MirrorWitnessError, RolledBackError, UpstreamProtocolError
-from mirrorwitness.tlog.checkpoint import Checkpoint, parse_checkpoint, parse_hash
+from mirrorwitness.tlog.checkpoint import Checkpoint, origin_hash, parse_checkpoint, parse_hash
 from mirrorwitness.tlog.cosignature import Statement, fits_cosignature, timestamp_of
 from mirrorwitness.tlog.note import Note, format_note, parse_note
 from mirrorwitness.witness.decision import NEVER, Latest
-from mirrorwitness.witness.logs import origin_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -81,7 +81,7 @@ _log = logging.getLogger("mirrorwitness.witness")
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Proof that a log forked: it signed two trees that contradict each other (`mirrorwitness.witness.evidence`).
+    """Proof that a log forked: it signed two trees that contradict each other (`mirrorwitness.tlog.evidence`).
 
     Attributes:
         origin: the log.

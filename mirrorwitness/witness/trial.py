@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mirrorwitness.errors import UpstreamProtocolError
-from mirrorwitness.tlog.checkpoint import parse_checkpoint, parse_size
+from mirrorwitness.tlog.checkpoint import origin_hash, parse_checkpoint, parse_size
 from mirrorwitness.tlog.keys import KeyType
 from mirrorwitness.tlog.note import parse_note
 from mirrorwitness.witness.finding import OK, Finding, Level
 from mirrorwitness.witness.lab import MAX_LAB_SIZE, LabLog, make_log, statement_of
-from mirrorwitness.witness.logs import origin_hash
 from mirrorwitness.witness.protocol import format_add_checkpoint
 from mirrorwitness.witness.wire import Answer, Line, send_at_once
 

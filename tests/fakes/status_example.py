@@ -18,9 +18,9 @@ from mirrorwitness.mirror.catalogue import RunRecord, Unfinished
 from mirrorwitness.mirror.coverage import Coverage
 from mirrorwitness.mirror.cursor import Alarm, CursorRecord, SweepRecord
 from mirrorwitness.mirror.shards import Shard
-from mirrorwitness.mirror.times import format_time
 from mirrorwitness.npm.names import PackageName
 from mirrorwitness.npm.signatures import KeyRing, format_keys, parse_keys
+from mirrorwitness.npm.times import format_time
 
 if TYPE_CHECKING:
     from mirrorwitness.storage import Storage

@@ -23,6 +23,7 @@ from mirrorwitness.errors import (
 )
 from mirrorwitness.tlog.checkpoint import open_checkpoint, parse_checkpoint
 from mirrorwitness.tlog.entries import format_entries, format_records, parse_entries, parse_records
+from mirrorwitness.tlog.evidence import check_evidence, evidence_key, make_evidence, parse_evidence
 from mirrorwitness.tlog.keys import (
     KeyType,
     format_signer_key,
@@ -35,7 +36,6 @@ from mirrorwitness.tlog.pem import make_pem, open_pem, parse_pem, parse_public_d
 from mirrorwitness.tlog.policy import check_policy, format_policy, parse_policy
 from mirrorwitness.tlog.proof import TlogProof, format_proof, parse_proof, verify_proof
 from mirrorwitness.tlog.tiles import Dialect, EntriesTile, Tile, entries_path, parse_tile_path, tile_path
-from mirrorwitness.witness.evidence import check_evidence, evidence_key, make_evidence, parse_evidence
 from mirrorwitness.witness.lab import LabLog, sign_line
 from mirrorwitness.witness.loglist import format_log_list, parse_log_list
 from mirrorwitness.witness.protocol import (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirrorwitness.errors import RolledBackError, UpstreamProtocolError
-from mirrorwitness.witness.evidence import parse_evidence
+from mirrorwitness.tlog.evidence import parse_evidence
 from mirrorwitness.witness.records import parse_record
 from tests.fuzz.targets import TARGETS
 

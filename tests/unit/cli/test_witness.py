@@ -18,9 +18,9 @@ import pytest
 
 from mirrorwitness.cli.keyfile import write_key
 from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.tlog.checkpoint import origin_hash
 from mirrorwitness.tlog.cosignature import COSIGNER_KEYS
 from mirrorwitness.tlog.keys import KeyType, parse_signer_key, parse_verifier_key
-from mirrorwitness.witness.logs import origin_hash
 from mirrorwitness.witness.protocol import format_add_checkpoint
 from mirrorwitness.witness.records import IDENTITY_KEY, public_key, record_key
 from tests.unit.cli.witness_shell import VKEY, Shell, cosigned

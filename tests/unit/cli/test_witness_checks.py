@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mirrorwitness.witness.evidence import make_evidence
+from mirrorwitness.tlog.evidence import make_evidence
 from tests.unit.cli.witness_shell import VKEY, Shell, cosigned
 from tests.unit.witness.world import LOG, LOG_KEY, NEXT, OURS, OURS_PQ, START, cosign, forge, make_note, sign
 

@@ -22,7 +22,7 @@ from mirrorwitness.mirror.health import (
     stamp_of,
 )
 from mirrorwitness.mirror.shards import Shard, parse_shard
-from mirrorwitness.mirror.times import format_time
+from mirrorwitness.npm.times import format_time
 
 NOW = datetime(2026, 9, 17, 12, 0, 0, tzinfo=UTC)
 TERMS = HealthTerms(saved_within=3600, lag_most=600)

@@ -28,8 +28,8 @@ from mirrorwitness.run.polling import Poller, PollResult, PollWishes, follow_log
 from mirrorwitness.run.witnessing import WitnessWishes, manage_logs
 from mirrorwitness.tlog.keys import format_signer_key, make_signer_key
 from mirrorwitness.tlog.tiles import Dialect
+from mirrorwitness.witness.distributor import distributor_path
 from mirrorwitness.witness.feeder import Action, Polled
-from mirrorwitness.witness.logclient import distributor_path
 from mirrorwitness.witness.records import public_key
 from tests.fakes.feed_process import ROOT, end, wait_until
 from tests.fakes.registry_server import Fault

@@ -16,8 +16,8 @@ from mirrorwitness.fetch import Backoff, HostGate, open_fetcher
 from mirrorwitness.run import webhook
 from mirrorwitness.run.webhook import Webhook, check_webhook, open_webhook
 from mirrorwitness.run.witnessing import WitnessWishes, open_witness
+from mirrorwitness.tlog.evidence import check_evidence, parse_evidence
 from mirrorwitness.tlog.keys import format_signer_key
-from mirrorwitness.witness.evidence import check_evidence, parse_evidence
 from mirrorwitness.witness.protocol import Reason, format_add_checkpoint
 from tests.fakes.registry_server import Fault, FaultPlan, Reply
 from tests.fakes.serving import serve

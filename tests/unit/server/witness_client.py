@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from mirrorwitness.server.witness import WitnessApp
-from mirrorwitness.witness.logs import origin_hash
+from mirrorwitness.tlog.checkpoint import origin_hash
 from tests.unit.witness.world import LOG, World
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mirrorwitness.fetch import Backoff, HostGate, open_fetcher
+from mirrorwitness.sumdb.logclient import LogClient
 from mirrorwitness.tlog.checkpoint import open_checkpoint
 from mirrorwitness.tlog.cosignature import Statement, check_cosignatures
 from mirrorwitness.tlog.tiles import Dialect
 from mirrorwitness.witness.feeder import Action, Feeder
-from mirrorwitness.witness.logclient import LogClient
 from mirrorwitness.witness.protocol import format_add_checkpoint
 from mirrorwitness.witness.records import public_key
 from mirrorwitness.witness.service import Witness
@@ -59,6 +59,7 @@ class Scene:
         """Return a feeder of the log to a process of the witness."""
         return Feeder(
             witness=witness,
+            log=self.server.log,
             client=self.client,
             refresh=REFRESH,
             now=self.world.clock,

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from mirrorwitness.errors import ProofError, SignatureError
 from mirrorwitness.tlog.checkpoint import open_checkpoint
+from mirrorwitness.tlog.evidence import check_evidence, make_evidence, parse_evidence
 from mirrorwitness.tlog.merkle import Hash, check_consistency, nodes_needed, plan_consistency
 from mirrorwitness.tlog.tiles import Dialect, tiles_to_trust
-from mirrorwitness.witness.evidence import check_evidence, make_evidence, parse_evidence
 from mirrorwitness.witness.feeder import Action, plan_proof
 from mirrorwitness.witness.lab import add_lines, sign_line
 from mirrorwitness.witness.records import public_key

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.tlog.checkpoint import GO_ORIGIN, origin_hash
 from mirrorwitness.tlog.cosignature import MAX_NAME_BYTES
 from mirrorwitness.tlog.keys import KeyType, VerifierKey, make_signer_key, parse_verifier_key
 from mirrorwitness.witness.logs import (
-    GO_ORIGIN,
     LogSet,
     WitnessedLog,
-    origin_hash,
     parse_log_flag,
     parse_log_flags,
 )

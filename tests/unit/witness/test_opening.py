@@ -20,8 +20,8 @@ from mirrorwitness.run.witnessing import (
     retire_witness,
     serve_witness,
 )
+from mirrorwitness.tlog.evidence import check_evidence, parse_evidence
 from mirrorwitness.tlog.keys import format_signer_key, make_signer_key
-from mirrorwitness.witness.evidence import check_evidence, parse_evidence
 from mirrorwitness.witness.known import LISTED_KEY
 from mirrorwitness.witness.logs import WitnessedLog
 from mirrorwitness.witness.protocol import Reason, format_add_checkpoint

@@ -9,10 +9,9 @@ import msgspec
 import pytest
 
 from mirrorwitness.errors import RolledBackError
-from mirrorwitness.tlog.checkpoint import open_checkpoint
+from mirrorwitness.tlog.checkpoint import open_checkpoint, origin_hash
 from mirrorwitness.tlog.note import MAX_SIGNATURES, format_lines, parse_note
 from mirrorwitness.witness.decision import NEVER, Latest
-from mirrorwitness.witness.logs import origin_hash
 from mirrorwitness.witness.records import (
     WAY_OUT,
     LogRecord,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mirrorwitness.tlog.checkpoint import open_checkpoint
+from mirrorwitness.tlog.checkpoint import open_checkpoint, origin_hash
 from mirrorwitness.tlog.cosignature import timestamp_of
+from mirrorwitness.tlog.evidence import check_evidence, make_evidence, parse_evidence
 from mirrorwitness.tlog.keys import KeyType, VerifierKey, make_signer_key
 from mirrorwitness.tlog.note import MAX_SIGNATURES, parse_lines, parse_note
 from mirrorwitness.witness.decision import Latest
-from mirrorwitness.witness.evidence import check_evidence, make_evidence, parse_evidence
-from mirrorwitness.witness.logs import WitnessedLog, origin_hash
+from mirrorwitness.witness.logs import WitnessedLog
 from mirrorwitness.witness.protocol import (
     MAX_BODY_BYTES,
     Answer,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirrorwitness.mirror.times import DAYS, format_time, parse_time
+from mirrorwitness.npm.times import DAYS, format_time, parse_time
 
 TIMES = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - given there
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mirrorwitness.errors import IntegrityMismatchError, StorageRefusedError, UpstreamProtocolError
-from mirrorwitness.mirror.spool import MEMORY_PER_SPOOL, WRITE_PIECE, MemoryBudget, Spool
 from mirrorwitness.npm.integrity import Expectation, make_expectation
+from mirrorwitness.npm.spool import MEMORY_PER_SPOOL, WRITE_PIECE, MemoryBudget, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from mirrorwitness.errors import UNREADABLE_JSON, SignatureError, UpstreamProtocolError
-from mirrorwitness.tlog.checkpoint import LOG_KEYS, open_checkpoint, parse_checkpoint, parse_hash
+from mirrorwitness.tlog.checkpoint import LOG_KEYS, open_checkpoint, origin_hash, parse_checkpoint, parse_hash
 from mirrorwitness.tlog.cosignature import COSIGNER_KEYS, Statement, check_cosignatures
 from mirrorwitness.tlog.keys import parse_verifier_key
 from mirrorwitness.tlog.merkle import check_consistency
 from mirrorwitness.tlog.note import parse_note
-from mirrorwitness.witness.logs import origin_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""LogClient: read one log over HTTP, in either dialect; and Distributor: tell others what was cosigned.
+"""LogClient: read one log over HTTP, in either dialect.
 
     <url>/checkpoint      <url>/tile/<level>/<index>[.p/<width>]        C2SP tlog-tiles
     <url>/latest          <url>/tile/8/<level>/<index>[.p/<width>]      Go's checksum database
@@ -10,7 +10,6 @@ Rules:
 - A partial tile that is gone is replaced by the full one. SPEC: tlog-tiles, "Partial Tiles".
 - A log is read at its own origin (scheme, host, port), redirects included: a log cannot send us elsewhere.
 - Nothing larger than a note or a tile is read, and nothing is unpacked.
-- A distributor gets the log's line and ours on a checkpoint that we cosigned. What it answers changes nothing here.
 
 What it does not do: choose tiles, judge, cosign (`mirrorwitness.witness.feeder`), or wait for longer than the fetcher's
 own deadlines: an overall one is the caller's.
@@ -18,9 +17,7 @@ own deadlines: an overall one is the caller's.
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -33,20 +30,19 @@ from mirrorwitness.errors import (
     UpstreamRefusedError,
 )
 from mirrorwitness.fetch import Backoff, Session, SickAnswerError, make_policy, make_status_error, origin_of
-from mirrorwitness.tlog.checkpoint import open_checkpoint
+from mirrorwitness.tlog.checkpoint import GO_ORIGIN, open_checkpoint
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES
 from mirrorwitness.tlog.tiles import Dialect, checkpoint_path, tile_path
-from mirrorwitness.witness.logs import GO_ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mirrorwitness.fetch import Fetcher, HostGate
     from mirrorwitness.tlog.checkpoint import OpenedCheckpoint
+    from mirrorwitness.tlog.keys import VerifierKey
     from mirrorwitness.tlog.tiles import Tile
-    from mirrorwitness.witness.logs import WitnessedLog
 
-__all__ = ["TILES_AT_ONCE", "Distributor", "LogClient", "dialect_of", "distributor_path"]
+__all__ = ["TILES_AT_ONCE", "TRIES", "KnownLog", "LogClient", "check_base", "dialect_of"]
 
 SECONDS: Final = 1.0
 
@@ -57,9 +53,20 @@ TRIES: Final = Backoff(attempts=3, base=0.5 * SECONDS, cap=5 * SECONDS)
 """Three tries fit into a minute; the next poll is a try too."""
 
 _OK: Final = 200
-_SUCCESS: Final = range(200, 300)
 _FORBIDDEN: Final = 403
 _SHOWN: Final = 300
+
+
+class KnownLog(Protocol):
+    """A log that is known: whose word its checkpoints are."""
+
+    @property
+    def origin(self) -> str:
+        """The first line of its checkpoints."""
+
+    @property
+    def keys(self) -> tuple[VerifierKey, ...]:
+        """Its keys."""
 
 
 class LogClient:
@@ -80,7 +87,7 @@ class LogClient:
     def __init__(
         self,
         *,
-        log: WitnessedLog,
+        log: KnownLog,
         url: str,
         dialect: Dialect,
         fetcher: Fetcher,
@@ -88,8 +95,8 @@ class LogClient:
         tries: Backoff = TRIES,
     ) -> None:
         self.log = log
-        self._base = _check_base(url, f"log {log.origin!r}")
-        self._dialect = dialect_of(log, dialect)
+        self._base = check_base(url, f"log {log.origin!r}")
+        self._dialect = dialect_of(log.origin, dialect)
         self._session = Session(
             fetcher=fetcher, gate=gate, policy=make_policy(self._base), home=self._base, tries=tries
         )
@@ -169,70 +176,12 @@ class LogClient:
         return await self._session.repeat(once)
 
 
-class Distributor:
-    """Tells one distributor of checkpoints what was cosigned. May be used by several tasks at once.
-
-    Args:
-        url: what comes before ``/distributor/v0``.
-        fetcher: the door to HTTP.
-        gate: manners, shared with others.
-        tries: repetition; putting the same checkpoint again changes nothing.
-
-    Raises:
-        ConfigurationError: the URL is none.
-    """
-
-    def __init__(self, *, url: str, fetcher: Fetcher, gate: HostGate, tries: Backoff = TRIES) -> None:
-        self.base = _check_base(url, "distributor")
-        self._fetcher = fetcher
-        self._gate = gate
-        self._session = Session(fetcher=fetcher, gate=gate, policy=make_policy(self.base), home=self.base, tries=tries)
-
-    def __repr__(self) -> str:
-        return f"<Distributor {self.base}>"
-
-    async def put(self, checkpoint: bytes, *, origin: str, name: str) -> None:
-        """Give it a checkpoint.
-
-        Args:
-            checkpoint: the note, with the log's line and that of the witness.
-            origin: the log.
-            name: of the witness's key.
-
-        Raises:
-            UpstreamError: it cannot be reached, or does not take it. A redirect is not followed.
-        """
-        url = f"{self.base}{distributor_path(origin, name)}"
-        headers = {"content-type": "text/plain; charset=utf-8"}
-
-        async def once() -> None:
-            async with (
-                self._gate.slot(origin_of(url)) as slot,
-                self._fetcher.request("PUT", url, headers=headers, body=checkpoint) as response,
-            ):
-                slot.status = status = response.status
-            if status not in _SUCCESS:
-                raise make_status_error(status, f"PUT {url[:_SHOWN]}: status {status}")
-
-        await self._session.repeat(once)
-
-
-def dialect_of(log: WitnessedLog, wanted: Dialect) -> Dialect:
+def dialect_of(origin: str, wanted: Dialect) -> Dialect:
     """Return how a log names what it serves: Go's own log as it always did, others as the operator says."""
-    return Dialect.SUMDB if log.origin == GO_ORIGIN else wanted
+    return Dialect.SUMDB if origin == GO_ORIGIN else wanted
 
 
-def distributor_path(origin: str, name: str) -> str:
-    """Return where a distributor takes the checkpoint of a log that a witness cosigned.
-
-    SPEC: transparency-dev/distributor ``api/http.go``, July 2026. The log's ID is that of transparency-dev/formats and
-    not that of the witness protocol: a prefix is hashed with the origin.
-    """
-    digest = hashlib.sha256(f"o:{origin}".encode()).hexdigest()
-    return f"/distributor/v0/logs/{digest}/byWitness/{quote(name, safe='')}/checkpoint"
-
-
-def _check_base(url: str, owner: str) -> str:
+def check_base(url: str, owner: str) -> str:
     """Return a URL to which a path can be added."""
     base = url.rstrip("/")
     try:

@@ -1,4 +1,4 @@
-"""Reading logs and telling distributors, over HTTP on loopback: what is asked for, and what goes wrong on the way."""
+"""Reading logs over HTTP on loopback: what is asked for, and what goes wrong on the way."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from mirrorwitness.errors import (
     UpstreamUnreachableError,
 )
 from mirrorwitness.fetch import Backoff, FetchOptions, HostGate, Patience, SickAnswerError, open_fetcher
+from mirrorwitness.sumdb.logclient import TILES_AT_ONCE, LogClient, dialect_of
+from mirrorwitness.tlog.checkpoint import GO_ORIGIN
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES
 from mirrorwitness.tlog.tiles import Dialect, Tile, all_tiles
-from mirrorwitness.witness.logclient import TILES_AT_ONCE, Distributor, LogClient, dialect_of, distributor_path
-from mirrorwitness.witness.logs import GO_ORIGIN, WitnessedLog
+from mirrorwitness.witness.logs import WitnessedLog
 from tests.fakes.registry_server import Fault
 from tests.fakes.serving import serve
 from tests.unit.tlog import signing
-from tests.unit.witness.log_server import DistributorServer, LogServer, make_lab
+from tests.unit.witness.log_server import LogServer, make_lab
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -84,21 +85,19 @@ def test_gos_own_log_always_speaks_its_own_dialect() -> None:
     """Whatever the operator says of the others."""
     go = WitnessedLog(GO_ORIGIN, (signing.LOG.verifier,))
     other = WitnessedLog("log.example/a", (signing.LOG.verifier,))
-    assert [dialect_of(go, dialect) for dialect in Dialect] == [Dialect.SUMDB, Dialect.SUMDB]
-    assert [dialect_of(other, dialect) for dialect in Dialect] == list(Dialect)
+    assert [dialect_of(go.origin, dialect) for dialect in Dialect] == [Dialect.SUMDB, Dialect.SUMDB]
+    assert [dialect_of(other.origin, dialect) for dialect in Dialect] == list(Dialect)
 
 
 @pytest.mark.parametrize(
     "url", ["ftp://log.example", "https://user@log.example", "https://log.example/a?b", "http://log.example/#a", "x"]
 )
 async def test_a_url_to_which_no_path_can_be_added_is_refused(url: str) -> None:
-    """The message names the log, or the distributor."""
+    """The message names the log."""
     async with open_fetcher() as fetcher:
         gate, log = HostGate(), WitnessedLog("log.example/a", (signing.LOG.verifier,))
         with pytest.raises(ConfigurationError, match=r"log 'log\.example/a'"):
             LogClient(log=log, url=url, dialect=Dialect.TILES, fetcher=fetcher, gate=gate)
-        with pytest.raises(ConfigurationError, match="distributor"):
-            Distributor(url=url, fetcher=fetcher, gate=gate)
 
 
 async def test_many_tiles_are_read_eight_at_a_time() -> None:
@@ -241,51 +240,3 @@ async def test_a_head_of_another_log_and_one_that_nobody_signed() -> None:
         server.bodies["/checkpoint"] = LAB.sign(LAB.text(2), other.keys[0])
         with pytest.raises(SignatureError, match="no trusted key signed"):
             await client.read_head()
-
-
-def test_where_a_distributor_takes_a_checkpoint() -> None:
-    """The log's ID is that of transparency-dev/formats (`log.ID`, its test of the sumdb); a slash is escaped."""
-    digest = "a32d071739c062f4973f1db8cc1069f517428d77105962b285bbf918c4062591"
-    path = f"/distributor/v0/logs/{digest}/byWitness/witness.example%2Fw1/checkpoint"
-    assert distributor_path("go.sum database tree", "witness.example/w1") == path
-
-
-@asynccontextmanager
-async def telling(server: DistributorServer) -> AsyncGenerator[Distributor, None]:
-    async with serve(server), open_fetcher() as fetcher:
-        yield Distributor(url=f"{server.base}/", fetcher=fetcher, gate=HostGate(), tries=QUICK)
-
-
-def cosigned(size: int) -> bytes:
-    text = LAB.text(size)
-    return LAB.sign(text, LAB.keys[0], signing.A, timestamp=1_700_000_000)
-
-
-async def test_a_distributor_gets_the_checkpoint_as_it_is() -> None:
-    """By PUT, under the names of log and witness."""
-    server = DistributorServer(LAB, signing.A.verifier)
-    async with telling(server) as distributor:
-        await distributor.put(cosigned(5), origin=LAB.origin, name=signing.A.name)
-        assert repr(distributor) == f"<Distributor {server.base}>"
-    assert server.taken == {distributor_path(LAB.origin, signing.A.name): cosigned(5)}
-
-
-async def test_a_distributor_that_is_sick_is_told_again() -> None:
-    """One 503, and then it takes it."""
-    server = DistributorServer(LAB, signing.A.verifier)
-    server.fail(Fault.status(503), times=1)
-    async with telling(server) as distributor:
-        await distributor.put(cosigned(5), origin=LAB.origin, name=signing.A.name)
-    assert len(server.asked) == 2
-
-
-@pytest.mark.parametrize("fault", [None, Fault.redirect("/elsewhere")])
-async def test_a_distributor_that_does_not_take_it(fault: Fault | None) -> None:
-    """A witness that it does not know, or a redirect, which is not followed with a body: an error, after one try."""
-    server = DistributorServer(LAB)
-    if fault is not None:
-        server.fail(fault)
-    async with telling(server) as distributor:
-        with pytest.raises(UpstreamProtocolError, match=r"PUT .*/distributor/v0/logs/.*: status (400|302)"):
-            await distributor.put(cosigned(5), origin=LAB.origin, name=signing.A.name)
-    assert len(server.asked) == 1

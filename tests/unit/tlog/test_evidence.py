@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from mirrorwitness.errors import ConfigurationError, ProofError, SignatureError, UpstreamProtocolError
+from mirrorwitness.tlog.checkpoint import origin_hash
 from mirrorwitness.tlog.cosignature import Cosignature
-from mirrorwitness.tlog.note import Note, format_note, parse_note
-from mirrorwitness.witness.evidence import (
+from mirrorwitness.tlog.evidence import (
     EvidenceFile,
     ForkProof,
     check_evidence,
@@ -19,7 +19,7 @@ from mirrorwitness.witness.evidence import (
     make_evidence,
     parse_evidence,
 )
-from mirrorwitness.witness.logs import origin_hash
+from mirrorwitness.tlog.note import Note, format_note, parse_note
 from tests.unit.witness.world import (
     LOG,
     LOG_KEY,
