@@ -6,7 +6,8 @@
 
 Rules:
 
-- A key in a file that others can read is refused: it may be somebody else's already.
+- A key in a file that others can read is refused: it may be somebody else's already. Where another user owns the file,
+  as where Kubernetes mounts a secret for us, its group may read it: that is how it reaches us.
 - The passphrase of an encrypted PEM is that of `PASSPHRASE_VARIABLE`, and only where there is none is it asked for. One
   variable serves all keys. Neither it nor anything of a key stands in a message.
 - A key that was given in place of its file's name is refused without repeating it.
@@ -159,8 +160,9 @@ def _read_variable(name: str) -> str:
 def _read_private(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
+            status = os.fstat(file.fileno())
+            mode = stat.S_IMODE(status.st_mode)
+            if mode & (0o077 if status.st_uid == os.geteuid() else 0o037):
                 raise ConfigurationError(f"its mode is {mode:04o}, so others can use it; `chmod 600 {path}`")
             body = file.read(KEY_LIMIT + 1)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL

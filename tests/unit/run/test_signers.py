@@ -97,6 +97,24 @@ async def test_a_file_of_its_owner_alone(tmp_path: Path, mode: int) -> None:
     await check_opens([write(tmp_path / "w1.key", format_signer_key(KEY), mode)])
 
 
+@pytest.mark.parametrize("mode", [0o440, 0o400])
+async def test_a_secret_that_kubernetes_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    """Somebody else owns it, and its group, which is ours, may read it."""
+    path = tmp_path / "w1.key"
+    source = write(path, format_signer_key(KEY), mode)
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    await check_opens([source])
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o460])
+async def test_a_mounted_secret_that_others_can_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    """It is refused: others may read it, or the group may write it."""
+    path = tmp_path / "w1.key"
+    source = write(path, format_signer_key(KEY), mode)
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    assert f"its mode is {mode:04o}" in await refuse([source])
+
+
 async def test_what_cannot_be_read(tmp_path: Path) -> None:
     """Each source is named with the reason; of what is in it nothing is."""
     cases = {
