@@ -18,6 +18,7 @@ __all__ = ["MAX_SHARDS", "WHOLE", "Shard", "parse_shard"]
 MAX_SHARDS: Final = 4096
 """Most shards: one request of the feed's pages goes to each, and 4.4 M packages give each a thousand."""
 
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,3}")
 _SHARD: Final = re.compile(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})")
 
 
@@ -49,12 +50,23 @@ WHOLE: Final = Shard(1, 1)
 """All packages."""
 
 
-def parse_shard(text: str) -> Shard:
-    """Read ``I/N``, for example ``2/4``.
+def parse_shard(text: str, *, job_index: str | None = None) -> Shard:
+    """Read ``I/N``, for example ``2/4``; or ``job/N``, where what starts the jobs counts them.
+
+    Args:
+        text: the shard.
+        job_index: of an Indexed Job of Kubernetes, counted from 0.
 
     Raises:
         ConfigurationError: it is not of that form, or not a part of the whole.
     """
+    if text.startswith("job/"):
+        if job_index is None or not _INDEX.fullmatch(job_index):
+            raise ConfigurationError(
+                f"shard {text[:50]!r} takes its number from JOB_COMPLETION_INDEX, which an Indexed Job of Kubernetes"
+                f" sets: found {job_index!r}, expected a number from 0"
+            )
+        text = f"{int(job_index) + 1}/{text.removeprefix('job/')}"
     found = _SHARD.fullmatch(text)
     if found is None or int(found[1]) > int(found[2]) or int(found[2]) > MAX_SHARDS:
         raise ConfigurationError(

@@ -36,3 +36,21 @@ def test_what_is_no_shard_says_what_one_is(text: str) -> None:
     """The message has an example."""
     with pytest.raises(ConfigurationError, match="1/4 for the first of four"):
         parse_shard(text)
+
+
+def test_an_indexed_job_counts_from_0() -> None:
+    """Its first pod has the first shard, its last one the last."""
+    assert [parse_shard("job/8", job_index=index) for index in ("0", "7")] == [Shard(1, 8), Shard(8, 8)]
+
+
+@pytest.mark.parametrize("index", [None, "", "-1", "01", "1.0", "x"])
+def test_a_job_that_nobody_counts(index: str | None) -> None:
+    """The message names the variable and what was found."""
+    with pytest.raises(ConfigurationError, match=r"JOB_COMPLETION_INDEX, .* found .*, expected a number from 0"):
+        parse_shard("job/8", job_index=index)
+
+
+def test_an_index_beyond_the_number_of_parts() -> None:
+    """A job with more pods than parts is refused."""
+    with pytest.raises(ConfigurationError, match="expected I/N"):
+        parse_shard("job/8", job_index="8")
