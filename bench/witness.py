@@ -4,14 +4,18 @@
 
 Rows: one connection, one request after another; eight logs on eight connections; both algorithms; without waiting for the
 disk, which says what that costs. Beside them, in the same run, aics-witness as shipped and litewitness, where
-`scripts/real/install-witness` installed them; one that is not there is said to be missing. The *ratios* hold on a busy machine; the rates hold on this one only. The client builds all requests beforehand.
+`scripts/real/install-witness` installed them; one that is not there is said to be missing. The *ratios* hold on a busy
+machine; the rates hold on this one only. The client builds all requests beforehand.
 
-The last row starts a witness of 40,000 logs: seconds until it listens, and its memory.
+Two lines say what the disk allows, in a loop that does nothing else: files that are replaced as our record is, and pages
+that are written in place, as a database's log is. The last line starts a witness of 40,000 logs: seconds until it
+listens, and its memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import secrets
 import socket
@@ -194,6 +198,32 @@ def read_memory(pid: int) -> float:
     return int(found[1]) / 1000 if found else 0.0
 
 
+def replace_files(folder: Path, count: int = 300) -> float:
+    """Return how often a second a small file is replaced durably: bytes, name, directory."""
+    begin = time.perf_counter()
+    for _ in range(count):
+        with (folder / "new").open("xb", buffering=0) as file:
+            file.write(bytes(1000))
+            os.fsync(file.fileno())
+        (folder / "new").rename(folder / "record")
+        directory = os.open(folder, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+    return count / (time.perf_counter() - begin)
+
+
+def write_pages(folder: Path, count: int = 300) -> float:
+    """Return how often a second a page is written in place, durably."""
+    with (folder / "pages").open("w+b", buffering=0) as file:
+        file.write(bytes(4096))
+        os.fsync(file.fileno())
+        begin = time.perf_counter()
+        for _ in range(count):
+            os.pwrite(file.fileno(), bytes(4096), 0)
+            os.fsync(file.fileno())
+    return count / (time.perf_counter() - begin)
+
+
 def ours(folder: Path, keys: Sequence[Path], logs: Sequence[Log], *, fsync: bool = True) -> list[str | Path]:
     """Return the words that start our witness on an empty storage."""
     storage = Path(tempfile.mkdtemp(dir=folder))
@@ -262,8 +292,10 @@ def main(arguments: list[str]) -> int:
         print(format_goal("p99 of one connection, ms", rows["one connection"].high, 10.0))
         disk = rows["one connection"].median / rows["one connection, fsync=off"].median
         print(f"waiting for the disk: {disk:.2f} times the latency without")
-        seconds, memory = start_many(folder, ed25519, options.logs)
-        print(f"start with {options.logs:,} logs: {seconds:.1f} s, {memory:.0f} MB")
+        print(f"the disk alone: {replace_files(folder):,.0f} files replaced a second")
+        print(f"the disk alone: {write_pages(folder):,.0f} pages written in place a second")
+        seconds, resident = start_many(folder, ed25519, options.logs)
+        print(f"start with {options.logs:,} logs: {seconds:.1f} s, {resident:.0f} MB")
         print(format_goal("start with 40,000 logs, seconds", seconds, 5.0))
-        print(format_goal("memory with 40,000 logs, MB", memory, 300.0))
+        print(format_goal("memory with 40,000 logs, MB", resident, 300.0))
     return 0

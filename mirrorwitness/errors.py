@@ -18,13 +18,15 @@
     │   ├── ObjectMissingError        no object under that key
     │   ├── PreconditionFailedError   a conditional put or delete lost
     │   │   ├── CursorLostError       another worker moved the cursor of our shard
+    │   │   ├── LogLostError          another sequencer extended our log
     │   │   └── PackageLostError      another worker changes the same package
     │   └── UnsupportedConditionError the service does not do conditional writes
-    ├── RolledBackError               the state of a witness is older than what it signed: nothing more is signed
+    ├── RolledBackError               the state of a witness or log is older than what it signed: nothing more is signed
     └── SecurityError                 bytes, signatures or logs disagree; never retried, never caught by a default
         ├── IntegrityMismatchError    bytes are not what their digest says
         ├── SignatureError            a signature that is there and does not verify
         ├── ProofError                a Merkle proof that does not verify
+        ├── ForkError                 a log that signed two trees which contradict each other
         └── EquivocationError         one version, two integrities
 
 Rules:
@@ -50,8 +52,10 @@ __all__ = [
     "EquivocationError",
     "ExitCode",
     "FeedDialectError",
+    "ForkError",
     "IntegrityMismatchError",
     "LockfileError",
+    "LogLostError",
     "MirrorWitnessError",
     "ObjectMissingError",
     "PackageLostError",
@@ -177,6 +181,10 @@ class CursorLostError(PreconditionFailedError):
     """Another worker follows the same shard of the same mirror, and moved its cursor."""
 
 
+class LogLostError(PreconditionFailedError):
+    """Another sequencer extended the same log: this one stops, and nothing of its last batch was logged."""
+
+
 class PackageLostError(PreconditionFailedError):
     """Another worker changed a package that we were about to change. Begun anew, it is found as that one left it."""
 
@@ -186,7 +194,7 @@ class UnsupportedConditionError(StorageError):
 
 
 class RolledBackError(MirrorWitnessError):
-    """What a witness remembers of a log is older than what it signed; to go on could contradict it (P7)."""
+    """What a witness, or a log, remembers is older than what it signed; to go on could contradict it (P7)."""
 
 
 class SecurityError(MirrorWitnessError):
@@ -203,6 +211,10 @@ class SignatureError(SecurityError):
 
 class ProofError(SecurityError):
     """A Merkle proof that does not verify: two tree heads, or an entry and a tree, do not belong together."""
+
+
+class ForkError(SecurityError):
+    """A log signed two trees that contradict each other. Nothing that it says is believed; the evidence is kept."""
 
 
 class EquivocationError(SecurityError):

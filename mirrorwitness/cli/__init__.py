@@ -6,29 +6,46 @@ The contract (DESIGN 9) is stable: names of commands and flags, exit codes (P3),
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
-from mirrorwitness.cli.audit import audit
-from mirrorwitness.cli.compare import compare
-from mirrorwitness.cli.init import init
-from mirrorwitness.cli.keygen import keygen
-from mirrorwitness.cli.plan import plan
-from mirrorwitness.cli.release import release
-from mirrorwitness.cli.serve import serve
-from mirrorwitness.cli.status import status
-from mirrorwitness.cli.store_check import store_check
-from mirrorwitness.cli.summarize import summarize
-from mirrorwitness.cli.sync import sync
-from mirrorwitness.cli.witness import witness
-from mirrorwitness.cli.witness_conformance import conformance
-from mirrorwitness.cli.witness_logs import logs
-from mirrorwitness.cli.witness_poll import poll
-from mirrorwitness.cli.witness_prove import prove
+from mirrorwitness.cli.commands import Commands
 
 __all__ = ["main"]
 
+_PLACES: Final = {
+    "init": "init:init",
+    "plan": "plan:plan",
+    "sync": "sync:sync",
+    "serve": "serve:serve",
+    "audit": "audit:audit",
+    "status": "status:status",
+    "release": "release:release",
+    "compare": "compare:compare",
+    "check": "check:check",
+    "bundle": "bundle:bundle",
+    "summarize": "summarize:summarize",
+    "keygen": "keygen:keygen",
+    "store-check": "store_check:store_check",
+    "witness": "witness:witness",
+    "sumdb": "sumdb:sumdb",
+    "logmirror": "logmirror:logmirror",
+}
+"""Name → module and what it is called there; imported when it is called."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+_BELOW: Final = {
+    "witness": ("witness_poll:poll", "witness_logs:logs", "witness_conformance:conformance", "witness_prove:prove"),
+    "sumdb": ("sumdb_ingest:ingest", "sumdb_monitor:monitor"),
+    "logmirror": ("logmirror_attest:attest_command",),
+}
+"""Commands of groups that have modules of their own."""
+
+
+@click.group(
+    commands=Commands(_PLACES, _BELOW),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="mirrorwitness", message="%(prog)s %(version)s")
 def main() -> None:
     """Npm mirrors that can be verified.
@@ -43,9 +60,3 @@ def main() -> None:
 
     It proves that bytes are authentic, never that they are safe.
     """
-
-
-for _command in (init, plan, sync, serve, audit, status, release, compare, summarize, keygen, store_check, witness):
-    main.add_command(_command)
-for _command in (poll, logs, conformance, prove):
-    witness.add_command(_command)

@@ -8,7 +8,7 @@ import click
 
 from mirrorwitness.cli.bars import show_progress
 from mirrorwitness.cli.boundary import run_command, stop_with
-from mirrorwitness.cli.options import Options, common_options, json_option
+from mirrorwitness.cli.options import Options, common_options, json_option, sumdb_options
 from mirrorwitness.cli.output import (
     EXIT_CODES_HELP,
     format_bytes,
@@ -30,16 +30,17 @@ SCHEMA = "mirrorwitness-audit-1"
 
 @click.command(epilog=EXIT_CODES_HELP)
 @common_options
+@sumdb_options
 @click.option(
     "--sample", type=click.IntRange(min=1), metavar="N", help="Check N packages chosen at random; default all."
 )
 @click.option("--repair", is_flag=True, help="Fetch what is wrong again from upstream, verify it, and check once more.")
 @json_option
 def audit(*, sample: int | None, repair: bool, is_json: bool, **given: object) -> None:
-    """Re-read stored bytes and check them against packuments and signatures.
+    """Re-read stored bytes and check them against packuments, signatures and the proofs of a checksum database.
 
-    Exits with 4 when anything is wrong, also what could not be repaired; with 0 when everything is right, or was
-    repaired and checked again.
+    Exits with 4 when anything is wrong, also what could not be repaired; with 3 when proofs are missing and nothing
+    else is wrong; with 0 when everything is right, or was repaired and checked again. Only --repair asks anybody.
 
     \b
     Example:
@@ -85,6 +86,7 @@ def _print(summary: AuditSummary, *, is_repair: bool) -> None:
     print_facts([
         ("checked", f"{counts['packages']} packages, {counts['tarballs']} tarballs, {format_bytes(counts['bytes'])}"),
         ("signatures", list_counts(counts, "signature_") or "none"),
+        *([("proofs", f"{counts['proofs']} checked")] if counts["proofs"] else []),
         ("not served", f"{counts['tarballs_not_served']} tarballs that no document names"),
         ("findings", str(counts["findings"])),
     ])

@@ -34,27 +34,29 @@ PROBLEM_LINES: Final = 20
 
 
 @contextmanager
-def show_progress(verb: str, *, is_quiet: bool) -> Generator[ProgressSink]:
+def show_progress(verb: str, *, is_quiet: bool, counts_tarballs: bool = True) -> Generator[ProgressSink]:
     """Show a command's progress while the block runs.
 
     Args:
         verb: what is being done, for example ``mirroring``.
         is_quiet: show nothing.
+        counts_tarballs: show also how many tarballs, and how large.
     """
     if is_quiet:
         yield SilentProgress()
     elif sys.stderr.isatty():
-        with _Bars(verb) as bars:
+        with _Bars(verb, counts_tarballs=counts_tarballs) as bars:
             yield bars
     else:
-        lines = _Lines(verb, time.monotonic)
+        lines = _Lines(verb, time.monotonic, counts_tarballs=counts_tarballs)
         yield lines
         lines.finish()
 
 
 class _Counts(SilentProgress):
-    def __init__(self, verb: str) -> None:
+    def __init__(self, verb: str, *, counts_tarballs: bool = True) -> None:
         self.verb = verb
+        self._counts_tarballs = counts_tarballs
         self.total = 0
         self.packages = 0
         self.problems = 0
@@ -85,12 +87,12 @@ class _Counts(SilentProgress):
         click.echo(text, err=True)
 
     def detail(self) -> str:
-        return f"{self.tarballs} tarballs, {format_bytes(self.size)}"
+        return f"{self.tarballs} tarballs, {format_bytes(self.size)}" if self._counts_tarballs else ""
 
 
 class _Lines(_Counts):
-    def __init__(self, verb: str, clock: Callable[[], float]) -> None:
-        super().__init__(verb)
+    def __init__(self, verb: str, clock: Callable[[], float], *, counts_tarballs: bool = True) -> None:
+        super().__init__(verb, counts_tarballs=counts_tarballs)
         self._clock = clock
         self._next = clock() + LINE_EVERY
 
@@ -102,12 +104,13 @@ class _Lines(_Counts):
 
     def finish(self) -> None:
         of = f" of {self.total}" if self.total else ""
-        self.say(f"{self.verb}: {self.packages}{of} packages, {self.detail()}")
+        detail = self.detail()
+        self.say(f"{self.verb}: {self.packages}{of} packages" + (f", {detail}" if detail else ""))
 
 
 class _Bars(_Counts):
-    def __init__(self, verb: str) -> None:
-        super().__init__(verb)
+    def __init__(self, verb: str, *, counts_tarballs: bool = True) -> None:
+        super().__init__(verb, counts_tarballs=counts_tarballs)
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
-from mirrorwitness.config import Registry, find_config, load_config
+from mirrorwitness.config import Registry, find_config, load_config, parse_sumdb_flag
 from mirrorwitness.errors import ConfigurationError, SelectionError
 from mirrorwitness.mirror.lockfile import MAX_LOCKFILE_BYTES, parse_lockfile
 from mirrorwitness.mirror.select import make_rule, parse_names, parse_rule, rules_of_lockfile
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.select import Rule
     from mirrorwitness.npm.names import PackageName
 
-__all__ = ["Options", "common_options", "json_option", "log_level", "selection_options"]
+__all__ = ["Options", "common_options", "json_option", "log_level", "selection_options", "sumdb_options"]
 
 MAX_NAMES_BYTES: Final = 256 * 1024 * 1024
 """Bytes of the largest list of names: all 5.7 million names ever used have about 120 MB."""
@@ -84,6 +84,18 @@ def selection_options(command: _Command) -> _Command:
     return command
 
 
+def sumdb_options(command: _Command) -> _Command:
+    """Add the flags that name the checksum database which versions are checked against."""
+    for option in reversed((
+        click.option(
+            "--sumdb", metavar="VKEY=URL", help="Check against this checksum database; more keys: VKEY,VKEY=URL."
+        ),
+        click.option("--policy", metavar="FILE", help="Which witnesses must have cosigned it (tlog-policy)."),
+    )):
+        command = option(command)
+    return command
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What was given on the command line."""
@@ -113,6 +125,10 @@ class Options:
         flags = {
             key: value for key in ("storage", "contact", "public_url", "signatures") if (value := self.given.get(key))
         }
+        if self.given.get("sumdb"):
+            flags["sumdb.vkeys"], flags["sumdb.url"] = parse_sumdb_flag(self.given["sumdb"])
+        if self.given.get("policy"):
+            flags["sumdb.policy"] = self.given["policy"]
         if self.given.get("feed"):
             flags["feed.url"] = self.given["feed"]
         for key in ("log_level", "metrics"):

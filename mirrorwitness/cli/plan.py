@@ -8,7 +8,7 @@ import click
 
 from mirrorwitness.cli.bars import show_progress
 from mirrorwitness.cli.boundary import run_command, stop_with
-from mirrorwitness.cli.options import Options, common_options, json_option, selection_options
+from mirrorwitness.cli.options import Options, common_options, json_option, selection_options, sumdb_options
 from mirrorwitness.cli.output import EXIT_CODES_HELP, format_bytes, hint, print_facts, print_json, print_table
 from mirrorwitness.errors import ExitCode
 from mirrorwitness.mirror.plan import BYTES_WITHOUT_HINT
@@ -25,14 +25,15 @@ SCHEMA = "mirrorwitness-plan-1"
 @click.command(epilog=EXIT_CODES_HELP)
 @selection_options
 @common_options
+@sumdb_options
 @click.option("--exact", is_flag=True, help="Ask upstream for the size of every file (one HEAD request each).")
 @json_option
 def plan(*, exact: bool, is_json: bool, **given: object) -> None:
     """Print packages, versions, files and bytes that a sync would bring, and what is blocked and why.
 
-    Downloads no tarball, and writes nothing but how many requests it sent (state/budget/). Bytes are exact for files
-    that are stored already (and, with --exact, for all); otherwise they are estimated from upstream's unpacked size,
-    and marked so.
+    Downloads no tarball, and writes nothing but how many requests it sent (state/budget/) and, with --sumdb, the newest
+    checkpoint that was verified (trust/). Bytes are exact for files that are stored already (and, with --exact, for
+    all); otherwise they are estimated from upstream's unpacked size, and marked so.
 
     \b
     Example:

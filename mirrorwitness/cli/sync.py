@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import trio
 
 from mirrorwitness.cli.bars import show_progress
 from mirrorwitness.cli.boundary import guard, stop_with
-from mirrorwitness.cli.options import Options, common_options, json_option, selection_options
+from mirrorwitness.cli.options import Options, common_options, json_option, selection_options, sumdb_options
 from mirrorwitness.cli.output import (
     EXIT_CODES_HELP,
     format_bytes,
@@ -43,10 +44,15 @@ _log = logging.getLogger("mirrorwitness.run")
 @click.command(epilog=EXIT_CODES_HELP)
 @selection_options
 @common_options
+@sumdb_options
 @click.option("--once", is_flag=True, help="Bring the mirror up to date, then exit; for scheduled jobs.")
 @click.option("--follow", is_flag=True, help="Follow the feed until a signal arrives.")
 @click.option("--feed", metavar="URL", help="The registry's replication feed. Default: [feed] of the configuration.")
-@click.option("--shard", metavar="I/N", help="Only the I-th of N parts of the packages; each part its own cursor.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="The I-th of N parts, each with its own cursor; job/N in an Indexed Job.",
+)
 @click.option("--processes", type=click.IntRange(min=1, max=64), default=1, metavar="N", help="Work in N processes.")
 @click.option("--metrics", metavar="HOST:PORT", help="With --follow: answer /metrics, /healthz and /readyz here.")
 @click.option("--dry-run", is_flag=True, help="Print the plan instead: the same as `mirrorwitness plan`.")
@@ -68,6 +74,7 @@ def sync(
 
     Safe to interrupt and to run again at any time; what is stored stays consistent at every instant. With a feed,
     --once asks only for what the feed says has changed; packages named here are asked for one by one all the same.
+    With --sumdb, a version is visible only where that checksum database has the same integrity.
 
     \b
     Example:
@@ -75,6 +82,7 @@ def sync(
       mirrorwitness sync --follow --feed https://replicate.example/registry
       mirrorwitness sync --follow --shard 1/4 --processes 2
       mirrorwitness sync --once --lockfile package-lock.json --storage file:mirror
+      mirrorwitness sync --once --sumdb VKEY=https://sumdb.example.org --policy sumdb.policy
       mirrorwitness sync --once --storage 's3://bucket/mirror?endpoint=http://127.0.0.1:8333'
     """
     if dry_run:
@@ -87,7 +95,10 @@ def sync(
         raise click.UsageError(
             "--metrics goes with --follow; after a --once, `serve` and `status` tell how the mirror is"
         )
-    part = guard(lambda: WHOLE if shard is None else parse_shard(shard), schema=SCHEMA, is_json=is_json)
+    job_index = os.environ.get("JOB_COMPLETION_INDEX")
+    part = guard(
+        lambda: WHOLE if shard is None else parse_shard(shard, job_index=job_index), schema=SCHEMA, is_json=is_json
+    )
     job = _Job(Options.of(given), part, is_once=once, is_json=is_json)
     if processes == 1:
         summary = guard(lambda: job.run(part), schema=SCHEMA, is_json=is_json)
@@ -158,6 +169,10 @@ def _document(summary: RunSummary) -> dict[str, object]:
     }
 
 
+def _asked_log(summary: RunSummary) -> bool:
+    return bool(summary.counts["logged"] or summary.counts["unvouched"])
+
+
 def _print(summary: RunSummary) -> None:
     counts = summary.counts
     states = ("updated", "unchanged", "unfinished", "diverged")
@@ -171,6 +186,7 @@ def _print(summary: RunSummary) -> None:
         ),
         ("mirror holds", f"{counts['versions']} versions, {format_bytes(counts['bytes'])}"),
         ("signatures", list_counts(counts, "signature_") or "none"),
+        *([("log", f"vouches for {counts['logged']}, not for {counts['unvouched']}")] if _asked_log(summary) else []),
         ("not served", list_counts(counts, "blocked_") or "nothing"),
     ])
     if summary.problems:

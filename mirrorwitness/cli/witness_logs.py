@@ -30,9 +30,9 @@ SCHEMA: Final = "mirrorwitness-witness-known-1"
 def logs(*, storage: str, disable: str | None, enable: str | None, is_json: bool) -> None:
     """Show which logs a witness knows from lists or cosigned; disable one, or enable it again.
 
-    A disabled log stays disabled whoever names it, a flag or a newer list, and is answered 404. A witness that runs
-    learns of it when it reads its lists again: after --refresh-lists, or at once where it gets SIGHUP. Logs of flags
-    are shown once they were cosigned, and without their keys.
+    A disabled log stays disabled whoever names it, a flag or a newer list, and is answered 404. Processes
+    that run learn of it within half a minute, or at once where they get SIGHUP, and do not poll it any more. Logs of
+    flags are shown once they were cosigned, and without their keys.
 
     \b
     Example:

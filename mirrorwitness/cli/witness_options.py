@@ -14,7 +14,7 @@ from mirrorwitness.run.witnessing import WitnessWishes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["running_options", "witness_options"]
+__all__ = ["read_time", "running_options", "witness_options"]
 
 _WISHES = (
     *("storage", "anchor", "keys", "logs", "lists"),
@@ -51,18 +51,18 @@ def running_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--refresh-lists",
-            callback=_read_time,
+            callback=read_time,
             default="1 h",
             show_default=True,
             metavar="TIME",
-            help="Read --log-list, and which logs are disabled, again after this time; 0: on SIGHUP only.",
+            help="Read --log-list again after this time; 0: on SIGHUP only.",
         ),
     ):
         command = option(command)
     return command
 
 
-def _read_time(_context: click.Context, _option: click.Parameter, value: str) -> float:
+def read_time(_context: click.Context, _option: click.Parameter, value: str) -> float:
     """Read a length of time, ``60 s`` or ``1 h``; 0 is one."""
     try:
         return float(parse_quantity(Seconds, value))

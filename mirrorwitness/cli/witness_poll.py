@@ -10,8 +10,7 @@ import click
 from mirrorwitness.cli.boundary import run_command, stop_with
 from mirrorwitness.cli.options import json_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, print_json, print_table, warn
-from mirrorwitness.cli.witness_options import running_options, witness_options
-from mirrorwitness.config.quantities import Seconds, parse_quantity
+from mirrorwitness.cli.witness_options import read_time, running_options, witness_options
 from mirrorwitness.errors import ExitCode
 from mirrorwitness.run.polling import PollWishes, follow_logs, poll_once
 from mirrorwitness.telemetry import LEVELS, configure_logs
@@ -29,15 +28,12 @@ __all__ = ["poll"]
 SCHEMA: Final = "mirrorwitness-witness-poll-1"
 
 
-def _read_time(_context: click.Context, _option: click.Parameter, value: str) -> float:
+def _read_some_time(context: click.Context, option: click.Parameter, value: str) -> float:
     """Read a length of time, ``60 s`` or ``1 h``."""
-    try:
-        found = parse_quantity(Seconds, value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+    found = read_time(context, option, value)
     if not found:
         raise click.BadParameter(f"found {value!r}, expected more than nothing")
-    return float(found)
+    return found
 
 
 @click.command(epilog=EXIT_CODES_HELP)
@@ -52,7 +48,7 @@ def _read_time(_context: click.Context, _option: click.Parameter, value: str) ->
 )
 @click.option(
     "--every",
-    callback=_read_time,
+    callback=_read_some_time,
     default="60 s",
     show_default=True,
     metavar="TIME",
@@ -60,11 +56,20 @@ def _read_time(_context: click.Context, _option: click.Parameter, value: str) ->
 )
 @click.option(
     "--refresh",
-    callback=_read_time,
+    callback=_read_some_time,
     default="1 h",
     show_default=True,
     metavar="TIME",
     help="Cosign a log without news again after this time.",
+)
+@click.option(
+    "--older-head-after",
+    "older_after",
+    callback=read_time,
+    default="10 min",
+    show_default=True,
+    metavar="TIME",
+    help="A head that is older than what was cosigned is an alarm after this time; before it, a slow cache.",
 )
 @click.option(
     "--distributor",
@@ -89,6 +94,7 @@ def poll(
     dialect: str,
     every: float,
     refresh: float,
+    older_after: float,
     distributors: tuple[str, ...],
     contact: str | None,
     log_level: str | None,
@@ -100,8 +106,8 @@ def poll(
     the tiles are read that a consistency proof needs. The storage may be that of a `witness serve` that runs
     meanwhile, and of further polls.
 
-    Exits with 4 where a log contradicts itself, shows an older head than before, or serves what does not verify; with 3
-    where some logs could not be read, or were not cosigned; with 5 where none could be read.
+    Exits with 4 where a log contradicts itself, shows an older head than before for some time, or serves what does not
+    verify; with 3 where some logs could not be read, or were not cosigned; with 5 where none could be read.
 
     \b
     Example:
@@ -118,6 +124,7 @@ def poll(
         witness=wishes,
         dialect=Dialect(dialect),
         refresh=refresh,
+        older_after=older_after,
         every=every,
         distributors=distributors,
         contact=contact,

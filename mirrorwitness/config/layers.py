@@ -40,7 +40,10 @@ PASSPHRASE_VARIABLE: Final = "MIRRORWITNESS_KEY_PASSPHRASE"  # noqa: S105 - its 
 _REGISTRY_VARIABLE: Final = "MIRRORWITNESS_REGISTRY"
 """Registries' addresses, separated by spaces."""
 
-_TABLES: Final = frozenset({"feed", "limits", "serve", "observe", "scopes"})
+_FLAGS: Final = {"sumdb.url": "sumdb", "sumdb.vkeys": "sumdb"}
+"""Options whose flag is called otherwise."""
+
+_TABLES: Final = frozenset({"feed", "limits", "serve", "observe", "scopes", "sumdb"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def read_flags(flags: Mapping[str, object]) -> Layer:
     for key, value in flags.items():
         if value is not None and value != ():
             _put(values, key, _as_tables(value) if key == "registry" else value)
-            origins[key] = f"flag --{key.rpartition('.')[2].replace('_', '-')}"
+            origins[key] = f"flag --{_FLAGS.get(key) or key.rpartition('.')[2].replace('_', '-')}"
     return Layer(values, origins)
 
 

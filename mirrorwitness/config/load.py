@@ -24,8 +24,11 @@ import msgspec
 from mirrorwitness.config.layers import CONFIG_VARIABLE, Layer, merge, parse_file, read_environment, read_flags, suggest
 from mirrorwitness.config.options import Deny, Feed, Limits, Observe, Registry, Select, Serve, Settings
 from mirrorwitness.config.quantities import Quantity, parse_quantity
+from mirrorwitness.config.sumdb import CheckedLog, Sumdb, parse_log_keys
 from mirrorwitness.errors import ConfigurationError, SelectionError
+from mirrorwitness.mirror.confusion import ConfusionPolicy
 from mirrorwitness.mirror.select import DenyRule, Rule, make_deny_rule, make_rule, parse_rule
+from mirrorwitness.mirror.voucher import LogCheck
 from mirrorwitness.mirror.withdrawal import WithdrawnPolicy
 from mirrorwitness.npm.signatures import SignaturePolicy
 
@@ -45,6 +48,7 @@ _STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
     "select": Select,
     "deny": Deny,
     "feed": Feed,
+    "sumdb": Sumdb,
     "limits": Limits,
     "serve": Serve,
     "observe": Observe,
@@ -76,6 +80,7 @@ class Config:
         spool_directory: where large downloads wait.
         scopes: scope (with its ``@``) → address of the registry that it is at home at.
         feed: the replication feed.
+        log: the checksum database, and what its word means.
         limits: bounds.
         serve: how to answer.
         observe: what to tell, and when to call the mirror stuck.
@@ -96,6 +101,7 @@ class Config:
     spool_directory: Path | None = None
     scopes: Mapping[str, str] = field(default_factory=dict[str, str])
     feed: Feed = field(default_factory=Feed)
+    log: CheckedLog = field(default_factory=CheckedLog)
     limits: Limits = field(default_factory=Limits)
     serve: Serve = field(default_factory=Serve)
     observe: Observe = field(default_factory=Observe)
@@ -172,6 +178,7 @@ def make_config(layer: Layer, *, path: Path | None = None) -> Config:
         spool_directory=_anchor(settings.spool_directory, "spool_directory", layer, path),
         scopes=_read_scopes(settings, layer),
         feed=_read_feed(settings.feed, layer),
+        log=_read_log(settings.sumdb, layer, path),
         limits=settings.limits,
         serve=settings.serve,
         observe=settings.observe,
@@ -196,6 +203,21 @@ def _read_feed(feed: Feed, layer: Layer) -> Feed:
     if feed.url is None:
         return feed
     return msgspec.structs.replace(feed, url=_check_url(feed.url, layer, "feed.url"))
+
+
+def _read_log(sumdb: Sumdb, layer: Layer, path: Path | None) -> CheckedLog:
+    vkeys = tuple(sumdb.vkeys.split()) if isinstance(sumdb.vkeys, str) else sumdb.vkeys
+    try:
+        keys = parse_log_keys(vkeys)
+    except ConfigurationError as error:
+        raise _error(layer, "sumdb.vkeys", str(error)) from error
+    return CheckedLog(
+        url=None if sumdb.url is None else _check_url(sumdb.url, layer, "sumdb.url"),
+        keys=keys,
+        policy=_anchor(sumdb.policy, "sumdb.policy", layer, path),
+        check=LogCheck(sumdb.check),
+        confusion=ConfusionPolicy(sumdb.confusion or ("report" if keys else "off")),
+    )
 
 
 def _anchor(name: str | None, key: str, layer: Layer, path: Path | None) -> Path | None:

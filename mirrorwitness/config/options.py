@@ -16,24 +16,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeAlias, get_type_hints
 
-from msgspec import NODEFAULT, Meta, Struct, structs
+from msgspec import NODEFAULT, Meta, structs
 
-from mirrorwitness.config.quantities import ByteCount, ByteRate, Count, Seconds
+from mirrorwitness.config.feed import Feed
+from mirrorwitness.config.limits import Limits
+from mirrorwitness.config.quantities import ByteCount, Seconds
+from mirrorwitness.config.sumdb import Sumdb
+from mirrorwitness.config.table import Table
 
-__all__ = ["Deny", "Feed", "Limits", "Observe", "Option", "Registry", "Select", "Serve", "Settings", "list_options"]
+__all__ = [
+    "Deny",
+    "Feed",
+    "Limits",
+    "Observe",
+    "Option",
+    "Registry",
+    "Select",
+    "Serve",
+    "Settings",
+    "Sumdb",
+    "list_options",
+]
 
-_KIB: Final = 1024
-_MIB: Final = 1024 * _KIB
-_GIB: Final = 1024 * _MIB
+_MIB: Final = 1024 * 1024
 
 _Texts: TypeAlias = str | tuple[str, ...]
 
 
-class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all tables have in common: immutable, and a misspelt key is an error."""
-
-
-class Registry(_Table, frozen=True):
+class Registry(Table, frozen=True):
     """One registry or other mirror."""
 
     url: Annotated[
@@ -68,7 +78,7 @@ class Registry(_Table, frozen=True):
     ] = ()
 
 
-class Select(_Table, frozen=True):
+class Select(Table, frozen=True):
     """One wish: packages by name, glob or scope, or a lockfile."""
 
     name: Annotated[
@@ -99,7 +109,7 @@ class Select(_Table, frozen=True):
     ] = None
 
 
-class Deny(_Table, frozen=True):
+class Deny(Table, frozen=True):
     """One thing that must not be in the mirror, whoever asks for it."""
 
     name: Annotated[_Texts, Meta(description="A name, a glob or a whole scope; or a list.", examples=["event-stream"])]
@@ -111,7 +121,7 @@ class Deny(_Table, frozen=True):
     ] = None
 
 
-class Serve(_Table, frozen=True):
+class Serve(Table, frozen=True):
     """How `mirrorwitness serve` answers."""
 
     listen: Annotated[str, Meta(description="Host and port; port 0 takes a free one.", examples=["127.0.0.1:4873"])] = (
@@ -136,7 +146,7 @@ class Serve(_Table, frozen=True):
     ] = Seconds(1)
 
 
-class Observe(_Table, frozen=True):
+class Observe(Table, frozen=True):
     """What the mirror tells those who run it, and when it calls itself stuck."""
 
     log_level: Annotated[
@@ -170,113 +180,7 @@ class Observe(_Table, frozen=True):
     ] = Seconds(86_400)
 
 
-class Limits(_Table, frozen=True):
-    """Bounds on what a run takes, from upstream and from this machine."""
-
-    concurrency: Annotated[Count, Meta(description="Tarballs in flight at once, over all packages.")] = Count(64)
-    packages: Annotated[Count, Meta(description="Packages worked on at once.")] = Count(32)
-    connections: Annotated[Count, Meta(description="Connections to one host.")] = Count(64)
-    requests_per_second: Annotated[
-        Count,
-        Meta(
-            description="Requests to one host in a second, divided among the N of --processes N and --shard I/N; 0 sets"
-            " no limit."
-        ),
-    ] = Count(100)
-    requests_per_month: Annotated[
-        Count,
-        Meta(
-            description="Requests to the registry and its feed in a calendar month (UTC), of all runs, shards and "
-            "processes over this storage together; 0 keeps no budget. The public registry's terms call 5,000,000 "
-            "unreasonable under any circumstances."
-        ),
-    ] = Count(4_500_000)
-    retries: Annotated[Count, Meta(description="How often a failed request is tried again.")] = Count(5)
-    connect_timeout: Annotated[Seconds, Meta(description="Name resolution, TCP and TLS together. Seconds.")] = Seconds(
-        15
-    )
-    head_timeout: Annotated[Seconds, Meta(description="From the request to the head of the answer. Seconds.")] = (
-        Seconds(60)
-    )
-    body_grace: Annotated[Seconds, Meta(description="What every body may take, however short. Seconds.")] = Seconds(30)
-    min_rate: Annotated[ByteRate, Meta(description="A body that arrives slower is given up. Bytes per second.")] = (
-        ByteRate(16 * _KIB)
-    )
-    retry_after_max: Annotated[
-        Seconds, Meta(description="Longest pause that a Retry-After of a host can ask for. Seconds.")
-    ] = Seconds(300)
-    source_dropped_for: Annotated[
-        Seconds,
-        Meta(
-            description="How long a peer or fallback that sent wrong bytes is not asked any more; 0 until "
-            "`mirrorwitness release URL`. Seconds."
-        ),
-    ] = Seconds(7 * 86_400)
-    packument_max: Annotated[
-        ByteCount, Meta(description="Largest packument, decompressed; the registry's own limit is 100 MB. Bytes.")
-    ] = ByteCount(128 * _MIB)
-    tarball_max: Annotated[ByteCount, Meta(description="Largest tarball. Bytes.")] = ByteCount(2 * _GIB)
-    spool_memory: Annotated[
-        ByteCount, Meta(description="Tarballs held in memory at once; what exceeds it goes to disk. Bytes.")
-    ] = ByteCount(32 * _MIB)
-
-
-class Feed(_Table, frozen=True):
-    """The replication feed, and how it is followed."""
-
-    url: Annotated[
-        str | None,
-        Meta(
-            description="Address of the registry's replication feed: what answers with update_seq, and below which "
-            "_changes lies. Without it nothing is followed, and `sync --once` asks for every selected package.",
-            examples=["https://replicate.example/registry"],
-        ),
-    ] = None
-    token_env: Annotated[
-        str | None,
-        Meta(
-            description="Name of the environment variable that holds the feed's access token.",
-            examples=["FEED_TOKEN"],
-        ),
-    ] = None
-    page_rows: Annotated[Count, Meta(description="Rows of one request for changes; a feed allows 10,000.")] = Count(
-        1000
-    )
-    idle_least: Annotated[Seconds, Meta(description="Shortest wait when there is nothing new. Seconds.")] = Seconds(5)
-    idle_most: Annotated[Seconds, Meta(description="Longest wait when there is nothing new. Seconds.")] = Seconds(30)
-    window: Annotated[
-        Seconds,
-        Meta(description="How far back rows are read again, for rows that appear late. Seconds."),
-    ] = Seconds(3 * 3600)
-    reread_every: Annotated[Seconds, Meta(description="How often these are read again. Seconds.")] = Seconds(15 * 60)
-    sweep_every: Annotated[
-        Seconds,
-        Meta(
-            description="How often all names and revisions are compared with what is stored, which alone finds changes "
-            "whose row was lost; 0 never. Seconds."
-        ),
-    ] = Seconds(7 * 86_400)
-    sweep_pace: Annotated[
-        Seconds,
-        Meta(description="Wait between two pages of 10,000 names of that comparison, which spreads it. Seconds."),
-    ] = Seconds(3 * 60)
-    owed_for: Annotated[
-        Seconds,
-        Meta(
-            description="How long a revision that was announced and is not shown is asked for, before it is given up "
-            "with an alarm. Seconds."
-        ),
-    ] = Seconds(7 * 86_400)
-    confirm_deletion: Annotated[
-        Seconds,
-        Meta(
-            description="How long after the first 404 of a package that the feed calls deleted a second one makes it "
-            "so. A 404 alone never does. Seconds."
-        ),
-    ] = Seconds(3600)
-
-
-class Settings(_Table, frozen=True):
+class Settings(Table, frozen=True):
     """The whole file."""
 
     storage: Annotated[
@@ -346,8 +250,9 @@ class Settings(_Table, frozen=True):
             "[[registry]] must not be asked. Wins over what npm's configuration says.",
             examples=[{"@corp": "https://npm.corp.example"}],
         ),
-    ] = {}
+    ] = {}  # noqa: RUF012 - msgspec gives each its own
     feed: Feed = Feed()
+    sumdb: Sumdb = Sumdb()
     limits: Limits = Limits()
     serve: Serve = Serve()
     observe: Observe = Observe()
@@ -385,6 +290,7 @@ def list_options() -> tuple[Option, ...]:
         *_list(Select, "select[].", None),
         *_list(Deny, "deny[].", None),
         *_list(Feed, "feed.", "MIRRORWITNESS_FEED_"),
+        *_list(Sumdb, "sumdb.", "MIRRORWITNESS_SUMDB_"),
         *_list(Limits, "limits.", "MIRRORWITNESS_LIMITS_"),
         *_list(Serve, "serve.", "MIRRORWITNESS_SERVE_"),
         *_list(Observe, "observe.", "MIRRORWITNESS_OBSERVE_"),
@@ -392,7 +298,7 @@ def list_options() -> tuple[Option, ...]:
     return tuple(found)
 
 
-def _list(table: type[_Table], prefix: str, environment: str | None) -> list[Option]:
+def _list(table: type[Table], prefix: str, environment: str | None) -> list[Option]:
     hints = get_type_hints(table, include_extras=True)
     options: list[Option] = []
     for field in structs.fields(table):

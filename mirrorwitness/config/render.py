@@ -15,7 +15,18 @@ import json
 import textwrap
 from typing import TYPE_CHECKING, Final, cast
 
-from mirrorwitness.config.options import Deny, Feed, Limits, Observe, Option, Registry, Select, Serve, list_options
+from mirrorwitness.config.options import (
+    Deny,
+    Feed,
+    Limits,
+    Observe,
+    Option,
+    Registry,
+    Select,
+    Serve,
+    Sumdb,
+    list_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +78,8 @@ def render_config(
         wishes.append({"name": list(names)})
     parts += _tables(options, "select", Select.__doc__, wishes)
     parts += _tables(options, "deny", Deny.__doc__, [])
-    for name, table in (("feed", Feed), ("limits", Limits), ("serve", Serve), ("observe", Observe)):
+    tables = (("feed", Feed), ("sumdb", Sumdb), ("limits", Limits), ("serve", Serve), ("observe", Observe))
+    for name, table in tables:
         parts.append(f"\n{_comment(table.__doc__)}[{name}]\n{_table(options, f'{name}.', {})}")
     return "".join(parts)
 

@@ -5,7 +5,8 @@ Rules:
 - A package that fails never stops another; it leaves a note under ``state/unfinished/``.
 - A storage that refuses ends everything (`RunSummary.fatal`): every further package would only repeat the same error.
   So does one that has gone: `SILENT_PACKAGES` in a row of which not even the note could be written. So does a budget
-  of requests that is used up; the package it met is not done, and gets no note.
+  of requests that is used up, and a log that forked: nothing that it says counts, in this run or the next. The package
+  that met one of these is not done, and gets no note.
 - A 404 is a deletion only where the feed said so too and a second 404 came `OwedTerms.confirm_after` later (research/B
   7 row 3). Until then the package is served as it was. A package that is called deleted and is shown all the same is
   owed like any other revision: caches show for minutes what is gone (research/B 2.3).
@@ -25,6 +26,7 @@ import msgspec
 
 from mirrorwitness.errors import (
     BudgetExhaustedError,
+    ForkError,
     MirrorWitnessError,
     SecurityError,
     StorageError,
@@ -47,8 +49,8 @@ if TYPE_CHECKING:
 
     from mirrorwitness.mirror.catalogue import Catalogue
     from mirrorwitness.mirror.outcome import RunSummary
-    from mirrorwitness.mirror.package import PackageSync
     from mirrorwitness.mirror.progress import Progress
+    from mirrorwitness.mirror.work import PackageWork
     from mirrorwitness.storage import Storage
 
 __all__ = ["Attempts"]
@@ -85,7 +87,7 @@ class Attempts:
         self,
         *,
         storage: Storage,
-        packages: PackageSync,
+        packages: PackageWork,
         catalogue: Catalogue,
         terms: OwedTerms,
         summary: RunSummary,
@@ -153,6 +155,7 @@ class Attempts:
 
         Raises:
             BudgetExhaustedError: nothing may be asked any more this month; the package is not done.
+            ForkError: the log signed two histories; the package is not done.
             StorageError: its note could not be written, or the storage refuses; the package is not done.
         """
         note = self.notes.get(name)
@@ -165,7 +168,7 @@ class Attempts:
         if result.record is not None and self._noted is not None:
             await self._noted(result.record)
         self._progress.package_finished(name, problem=result.problem())
-        if isinstance(result.error, StorageRefusedError | BudgetExhaustedError):
+        if isinstance(result.error, StorageRefusedError | BudgetExhaustedError | ForkError):
             self.summary.fatal = self.summary.fatal or result.error
             raise result.error
         try:

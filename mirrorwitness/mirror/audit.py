@@ -7,9 +7,11 @@ What is checked, for every package or a random sample:
 3. every version that it names has its tarball under the key that its URL says, with the promised digest (P1, P2);
 4. where a document is not the recorded one, the tarballs that the record says are served, too: a repair writes the
    documents anew, and must not name what is wrong because a damaged or forged document did not say so;
-5. every version's registry signature is acceptable under the policy, with the keys that the mirror serves;
-6. tarballs that no document names are counted: no harm, they are not served (two-door gate);
-7. a package with a document but without a record, or the other way round, is reported.
+5. where a log is asked, the proof beside each tarball verifies under the policy, offline, and is about these bytes and
+   this document (`mirrorwitness.mirror.voucher.check_proof`);
+6. every version's registry signature is acceptable under the policy, with the keys that the mirror serves;
+7. tarballs that no document names are counted: no harm, they are not served (two-door gate);
+8. a package with a document but without a record, or the other way round, is reported.
 
 `repair` brings a package with findings up to date again: wrong tarballs are fetched, verified and overwritten,
 documents are written anew; what upstream no longer has is withdrawn from the documents, so that P2 holds.
@@ -29,14 +31,22 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from mirrorwitness.errors import IntegrityMismatchError, MirrorWitnessError, ObjectMissingError
+from mirrorwitness.errors import (
+    IntegrityMismatchError,
+    MirrorWitnessError,
+    ObjectMissingError,
+    SecurityError,
+    UpstreamError,
+)
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.coverage import Coverage, measure
 from mirrorwitness.mirror.tarballs import check_stored
+from mirrorwitness.mirror.voucher import Claim, check_proof
 from mirrorwitness.npm.abbreviated import render_abbreviated
 from mirrorwitness.npm.integrity import Verifier, make_expectation
 from mirrorwitness.npm.offloop import PACKUMENT_LIMIT, parse_off_loop
 from mirrorwitness.npm.signatures import SignaturePolicy, check_signatures, is_accepted, parse_time
+from mirrorwitness.tlog.proof import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,8 +57,9 @@ if TYPE_CHECKING:
     from mirrorwitness.npm.packument import Manifest, Packument
     from mirrorwitness.npm.signatures import KeyRing
     from mirrorwitness.storage import Storage
+    from mirrorwitness.sumdb.terms import Terms
 
-__all__ = ["Audit", "Finding", "FindingKind"]
+__all__ = ["Audit", "Finding", "FindingKind", "ProofTerms"]
 
 FINDINGS_KEPT: Final = 10_000
 """Findings listed; more are counted only."""
@@ -59,6 +70,8 @@ class FindingKind(StrEnum):
 
     WRONG_BYTES = "wrong-bytes"
     MISSING_TARBALL = "missing-tarball"
+    WRONG_PROOF = "wrong-proof"
+    MISSING_PROOF = "missing-proof"
     DAMAGED_DOCUMENT = "damaged-document"
     MISSING_DOCUMENT = "missing-document"
     BAD_SIGNATURE = "bad-signature"
@@ -84,6 +97,21 @@ class Finding:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ProofTerms:
+    """What the proofs beside the tarballs have to show.
+
+    Attributes:
+        terms: whom to believe about the log.
+        log: the log and the policy, as records name them.
+        is_required: whether every version that is served has to have one.
+    """
+
+    terms: Terms
+    log: str
+    is_required: bool
+
+
 @dataclass(slots=True)
 class Audit:
     """An audit in progress and its result.
@@ -95,6 +123,7 @@ class Audit:
         policy: what a signature must be.
         concurrency: tarballs read at once.
         progress: told of every package and byte.
+        proofs: what proofs have to show; None where no log is asked.
 
     Attributes:
         findings: what was wrong.
@@ -108,6 +137,7 @@ class Audit:
     policy: SignaturePolicy
     concurrency: int
     progress: Progress
+    proofs: ProofTerms | None = None
     findings: list[Finding] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     coverage: Coverage = field(default_factory=Coverage)
@@ -143,7 +173,7 @@ class Audit:
             manifests = iter(packument.versions.values())
             async with trio.open_nursery() as nursery:
                 for _ in range(min(len(packument.versions), self.concurrency)):
-                    nursery.start_soon(self._check_versions, packument, manifests, limiter)
+                    nursery.start_soon(self._check_versions, packument, record, manifests, limiter)
             await self._count_unnamed(name, packument)
         if is_doubtful and record is not None:
             await self._check_recorded(name, record, limiter)
@@ -186,22 +216,49 @@ class Audit:
             self._find(FindingKind.DAMAGED_DOCUMENT, name, None, key, "it is not what the full document gives")
 
     async def _check_versions(
-        self, packument: Packument, manifests: Iterator[Manifest], limiter: trio.CapacityLimiter
+        self,
+        packument: Packument,
+        record: PackageRecord | None,
+        manifests: Iterator[Manifest],
+        limiter: trio.CapacityLimiter,
     ) -> None:
         for manifest in manifests:
             self.counts["versions"] += 1
             async with limiter:
-                await self._check_tarball(packument.name, manifest)
+                sri = await self._check_tarball(packument.name, manifest)
+                if sri is not None and self.proofs is not None:
+                    await self._check_proof(packument.name, manifest, sri, record, self.proofs)
             self._check_signature(packument, manifest)
 
-    async def _check_tarball(self, name: PackageName, manifest: Manifest) -> None:
+    async def _check_tarball(self, name: PackageName, manifest: Manifest) -> str | None:
+        """Return the SHA-512 of the stored bytes where they are right."""
         file = layout.file_of_url(manifest.tarball)
         expectation = make_expectation(manifest.integrity, manifest.shasum)
         if manifest.refused is not None or file is None or expectation.strength == "none":
             reason = manifest.refused or f"tarball {manifest.tarball!r}, integrity {manifest.integrity!r}"
             self._find(FindingKind.DAMAGED_DOCUMENT, name, manifest.version, layout.packument_key(name), reason)
+            return None
+        return await self._check_bytes(name, manifest.version, file, Verifier(expectation), "the packument names it")
+
+    async def _check_proof(
+        self, name: PackageName, manifest: Manifest, sri: str, record: PackageRecord | None, proofs: ProofTerms
+    ) -> None:
+        version, file = manifest.version, layout.file_of_url(manifest.tarball)
+        assert file is not None  # noqa: S101 - its bytes were read
+        key = layout.proof_key(name, file)
+        item = None if record is None or record.log != proofs.log else record.versions.get(version)
+        body = await self._read_proof(key)
+        if body is None:
+            if proofs.is_required or (item is not None and item.leaf is not None):
+                reason = "no proof that the log has these bytes is stored"
+                self._find(FindingKind.MISSING_PROOF, name, version, key, reason)
             return
-        await self._check_bytes(name, manifest.version, file, Verifier(expectation), "the packument names it")
+        self.counts["proofs"] += 1
+        try:
+            claim = Claim(version, manifest.integrity, manifest.shasum, sri)
+            check_proof(body, name=name, claim=claim, terms=proofs.terms)
+        except (SecurityError, UpstreamError) as error:
+            self._find(FindingKind.WRONG_PROOF, name, version, key, str(error))
 
     async def _check_recorded(self, name: PackageName, record: PackageRecord, limiter: trio.CapacityLimiter) -> None:
         """Check what the record says is served, one after another: a doubtful package is rare."""
@@ -212,17 +269,24 @@ class Audit:
                     verifier = Verifier(make_expectation(item.sri, None))
                     await self._check_bytes(name, version, item.file, verifier, "the record says that it is served")
 
-    async def _check_bytes(self, name: PackageName, version: Version, file: str, verifier: Verifier, why: str) -> None:
+    async def _check_bytes(
+        self, name: PackageName, version: Version, file: str, verifier: Verifier, why: str
+    ) -> str | None:
+        """Return the SHA-512 of the stored bytes where they are right."""
         key = layout.tarball_key(name, file)
+        is_right = False
         try:
             await check_stored(self.storage, key, verifier)
         except IntegrityMismatchError as error:
             self._find(FindingKind.WRONG_BYTES, name, version, key, str(error))
         except ObjectMissingError:
             self._find(FindingKind.MISSING_TARBALL, name, version, key, why)
+        else:
+            is_right = True
         self.counts["bytes"] += verifier.size
         self.counts["tarballs"] += 1
         self.progress.bytes_checked(verifier.size)
+        return verifier.sri() if is_right else None
 
     def _check_signature(self, packument: Packument, manifest: Manifest) -> None:
         if self.policy is SignaturePolicy.OFF:
@@ -252,7 +316,8 @@ class Audit:
         after: str | None = ""
         while after is not None:
             page = await self.storage.list(prefix, after=after)
-            self.counts["tarballs_not_served"] += sum(1 for info in page.objects if info.key not in named)
+            tarballs = [info.key for info in page.objects if not info.key.endswith(layout.PROOF_SUFFIX)]
+            self.counts["tarballs_not_served"] += sum(1 for key in tarballs if key not in named)
             after = page.more_after
 
     async def _read(self, key: str) -> bytes | None:
@@ -260,6 +325,18 @@ class Audit:
             return (await self.storage.read(key, limit=PACKUMENT_LIMIT))[0]
         except ObjectMissingError:
             return None
+
+    async def _read_proof(self, key: str) -> bytes | None:
+        """Return a proof, None where there is none; of one that is too large to be one, nothing."""
+        body = bytearray()
+        try:
+            async with self.storage.open(key) as reader:
+                if reader.info.size <= MAX_FILE_BYTES:
+                    while chunk := await reader.receive_some():
+                        body += chunk
+        except ObjectMissingError:
+            return None
+        return bytes(body)
 
     def _find(self, kind: FindingKind, name: PackageName, version: Version | None, key: str, reason: str) -> None:
         self.counts["findings"] += 1

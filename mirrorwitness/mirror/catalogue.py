@@ -16,7 +16,7 @@ What this does not do: decide anything (`mirrorwitness.mirror.gate`) or touch th
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -59,6 +59,7 @@ KEYS_LIMIT: Final = 1024 * 1024
 FORMAT: Final = 1
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
+_Content: TypeAlias = "Mapping[str, object]"
 
 
 class HeldVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,6 +80,9 @@ class HeldVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         withdrawn: the stone of its withdrawal (`mirrorwitness.mirror.withdrawal`), empty where upstream lists it.
         released: whether the operator lifted that stone.
         place: where its bytes are.
+        leaf: where the log has its record; None where the log does not vouch for these bytes, or was not asked.
+        tree: the size of the tree in which the stored proof shows it.
+        confused: fields in which the tarball's package.json was another than the registry's document, when it came.
     """
 
     file: str
@@ -95,6 +99,9 @@ class HeldVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     withdrawn: str = ""
     released: bool = False
     place: Place = Place.PUBLIC
+    leaf: int | None = None
+    tree: int = 0
+    confused: tuple[str, ...] = ()
 
 
 class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -114,6 +121,7 @@ class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         deleted: upstream's deletion was confirmed, and handled under this fingerprint; empty otherwise.
         documents: the storage's tokens of the full and the abbreviated document; None where none are known.
         written: drawn anew for each write, so that no two records are the same.
+        log: the log whose leaves `HeldVersion.leaf` counts, and the policy; empty where none was ever asked.
     """
 
     name: PackageName
@@ -130,6 +138,7 @@ class PackageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     deleted: str = ""
     documents: tuple[str, str] | None = None
     written: str = ""
+    log: str = ""
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -345,11 +354,20 @@ class Catalogue:
         """Return all keys that begin with a prefix; for prefixes below which there are few."""
         return await list_keys(self._storage, prefix)
 
-    async def add_evidence(self, name: PackageName, version: Version, content: Mapping[str, object]) -> str:
-        """Keep a piece of evidence, content-addressed, and return its key. Adding the same twice adds it once."""
-        body = msgspec.json.encode(dict(content), order="sorted")
-        key = layout.evidence_key(name, version, hashlib.sha256(body).hexdigest())
-        await self._add(key, body)
+    async def add_evidence(
+        self, name: PackageName, version: Version, content: _Content, *, beside: _Content | None = None
+    ) -> str:
+        """Keep a piece of evidence, and return its key. Adding the same twice adds it once.
+
+        Args:
+            name: the package.
+            version: the version.
+            content: what the evidence is; the key is its digest.
+            beside: what belongs to it and differs from time to time; that of the first time stays.
+        """
+        digest = hashlib.sha256(msgspec.json.encode(dict(content), order="sorted")).hexdigest()
+        key = layout.evidence_key(name, version, digest)
+        await self._add(key, msgspec.json.encode({**content, **(beside or {})}, order="sorted"))
         return key
 
     async def _add(self, key: str, body: bytes) -> None:

@@ -220,6 +220,8 @@ def _tell_version(facts: Facts, version: Version, state: State) -> list[str]:
 
 def _tell_held(facts: Facts, item: HeldVersion, state: State) -> str:
     what = f"{item.file}, {item.size} bytes, {item.sri}"
+    if item.leaf is not None and facts.record is not None:
+        what += f", leaf {item.leaf} of the log {facts.record.log.partition(' ')[0]}"
     served = {
         State.SERVED: f"It is served: {what}, signature {item.signature}.",
         State.HELD: f"It is served although upstream withdrew it: {what}.",

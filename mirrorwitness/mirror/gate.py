@@ -1,8 +1,9 @@
 """The one decision about every version of a package: may it be installed from this mirror, and with which bytes.
 
-Metadata and tarballs pass through the same function, so the set of installable versions is the set of downloadable
-tarballs (P2, the "two-door gate"): `decide` says which versions are wanted, `visible` says which of those may stand in
-the stored packument once it is known whose bytes are stored. `mirrorwitness.mirror.plan` prints the same decision.
+Metadata and tarballs pass through the same decision, so the set of installable versions is the set of downloadable
+tarballs (P2, the "two-door gate"): `decide` says which versions are wanted, `admit` which of those the log vouches for,
+`visible` which of those may stand in the stored packument once it is known whose bytes are stored.
+`mirrorwitness.mirror.plan` prints the same decision.
 
 A version passes, in this order; the first refusal wins and says why:
 
@@ -11,10 +12,13 @@ A version passes, in this order; the first refusal wins and says why:
 3. it is the version we know: the integrity is not another one than that of the bytes we hold (P5);
 4. it has a digest to check the bytes against; a SHA-1 alone is accepted and marked weak;
 5. the registry's signature is accepted under the policy;
-6. it was never withdrawn, or may be served again (`mirrorwitness.mirror.withdrawal`).
+6. its tarball did not say something else than its document, where that is refused (`mirrorwitness.mirror.confusion`);
+7. it was never withdrawn, or may be served again (`mirrorwitness.mirror.withdrawal`);
+8. the log vouches for it, where one is required (`mirrorwitness.mirror.voucher`): nothing is downloaded before.
 
 A version that is refused for a security reason while we hold it stays as it was: its stored manifest is carried over
-(``kept``), because first bytes win and a refusal must not become a way to remove things.
+(``kept``), because first bytes win and a refusal must not become a way to remove things. Only the log can take away
+what we hold: what it says of a version is public, proven, and the same for everybody.
 
 Stored bytes are taken without reading them only where the promise is the one they were checked against, or can be
 compared with their SHA-512. Any other new promise makes the version ``missing``: its bytes are read and checked again.
@@ -24,12 +28,14 @@ This module is pure. It follows research/B 7, rows 5, 6, 8 to 12 and 23.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.confusion import ConfusionPolicy
+from mirrorwitness.mirror.voucher import Contradiction, Vouched
 from mirrorwitness.npm.integrity import is_same_content, make_expectation
 from mirrorwitness.npm.signatures import (
     KeyRing,
@@ -45,6 +51,7 @@ if TYPE_CHECKING:
 
     from mirrorwitness.mirror.catalogue import HeldVersion
     from mirrorwitness.mirror.select import Choice
+    from mirrorwitness.mirror.voucher import Answer
     from mirrorwitness.npm.integrity import Expectation
     from mirrorwitness.npm.names import PackageName, Version
     from mirrorwitness.npm.packument import Manifest, Packument
@@ -59,7 +66,18 @@ _OUTCOME_TEXT = {
     SignatureOutcome.UNSIGNED: "not signed",
 }
 
-__all__ = ["Block", "BlockKind", "Decision", "Wanted", "changed_promise", "decide", "visible"]
+__all__ = [
+    "Block",
+    "BlockKind",
+    "Decision",
+    "Wanted",
+    "admit",
+    "changed_promise",
+    "decide",
+    "exclude",
+    "make_confused",
+    "visible",
+]
 
 
 class BlockKind(StrEnum):
@@ -75,22 +93,28 @@ class BlockKind(StrEnum):
     """The policy requires a signature and there is no verified one. Complete."""
     WITHDRAWN = "withdrawn"
     """Upstream withdrew it once, and the operator has not let it in again. Complete."""
+    CONFUSED = "confused"
+    """Its tarball says something else than its document, and the operator refuses that. Complete."""
     MISSING = "missing"
     """Asked for by name and not there. Partial: it may appear."""
+    UNVOUCHED = "unvouched"
+    """The log does not have it yet, or could not be asked. Partial: it is asked again."""
     SIGNATURE = "signature"
     """A signature that is there and is bad, or made by an expired key. Divergence."""
     EQUIVOCATION = "equivocation"
     """Another integrity than the bytes that we hold, or than a lockfile pins. Divergence."""
+    CONTRADICTED = "contradicted"
+    """The log has another integrity, or a conflict. Divergence."""
 
     @property
     def is_divergence(self) -> bool:
         """Whether evidence has to be kept and the run exits with 4."""
-        return self in {BlockKind.SIGNATURE, BlockKind.EQUIVOCATION}
+        return self in {BlockKind.SIGNATURE, BlockKind.EQUIVOCATION, BlockKind.CONTRADICTED}
 
     @property
     def is_unfinished(self) -> bool:
         """Whether the package has to be tried again."""
-        return self is BlockKind.MISSING
+        return self in {BlockKind.MISSING, BlockKind.UNVOUCHED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +184,7 @@ def decide(
     policy: SignaturePolicy,
     wrong: Collection[Version] = frozenset(),
     barred: Mapping[Version, str] = MappingProxyType({}),
+    confusion: ConfusionPolicy = ConfusionPolicy.OFF,
 ) -> Decision:
     """Decide about every version of a package.
 
@@ -171,6 +196,7 @@ def decide(
         policy: what a signature must be.
         wrong: versions of `held` whose stored bytes are damaged or gone: the promise counts, the bytes do not.
         barred: versions that were withdrawn and must not be served, and why.
+        confusion: what becomes of versions whose tarball says something else than their document.
 
     Returns:
         The decision; nothing is done yet.
@@ -197,22 +223,84 @@ def decide(
         if version in barred:
             blocks.append(Block(version, BlockKind.WITHDRAWN, barred[version]))
             continue
+        if mine is not None and mine.confused and confusion is ConfusionPolicy.REFUSE:
+            blocks.append(make_confused(version, mine.confused))
+            continue
         is_sound = mine is not None and version not in wrong and _is_checked(manifest, mine)
         wanted.append(_want(manifest, mine if is_sound else None, outcome, files[version]))
     kept = tuple(v for v in packument.versions if v in diverged and v in held and held[v].served and v not in barred)
     return Decision(tuple(wanted), kept, tuple(blocks))
 
 
-def visible(decision: Decision, *, stored: Collection[Version], kept: Collection[Version]) -> tuple[Version, ...]:
+def admit(decision: Decision, answers: Mapping[Version, Answer], *, before: Collection[Version]) -> Decision:
+    """Take from a decision what a log that is required does not vouch for.
+
+    Args:
+        decision: what would be served otherwise.
+        answers: what the log says.
+        before: versions whose stored bytes it vouched for in an earlier run.
+
+    Returns:
+        The decision; what is still to be downloaded has to match the log's record, which is never weaker than the
+        registry's promise.
+    """
+    wanted: list[Wanted] = []
+    blocks: list[Block] = []
+    for item in decision.wanted:
+        answer = answers.get(item.version)
+        if isinstance(answer, Vouched):
+            wanted.append(replace(item, expectation=make_expectation(answer.record.integrity, None)))
+        elif item.version in before:
+            wanted.append(item)
+        else:
+            blocks.append(_unvouched(item.version, answer))
+    kept = [version for version in decision.kept if version in before or isinstance(answers.get(version), Vouched)]
+    blocks += [_unvouched(version, answers.get(version)) for version in decision.kept if version not in kept]
+    return Decision(tuple(wanted), tuple(kept), (*decision.blocks, *blocks))
+
+
+def exclude(decision: Decision, blocks: Collection[Block]) -> Decision:
+    """Take from a decision the versions that these blocks are about."""
+    out = {block.subject for block in blocks}
+    return Decision(
+        tuple([item for item in decision.wanted if item.version not in out]),
+        tuple([version for version in decision.kept if version not in out]),
+        (*decision.blocks, *blocks),
+    )
+
+
+def visible(
+    decision: Decision,
+    *,
+    stored: Mapping[Version, HeldVersion],
+    kept: Mapping[Version, HeldVersion],
+    vouched: Mapping[Version, str] | None = None,
+) -> tuple[Version, ...]:
     """Return the versions that the stored packument may name.
 
     Args:
         decision: the decision.
         stored: which of the missing ones are stored and verified by now.
         kept: whose stored manifest is carried over.
+        vouched: the integrity that the log has of each version that it vouches for; None where none is required.
     """
-    sound = [item.version for item in decision.wanted if item.held is not None or item.version in stored]
-    return (*sound, *kept)
+    sound = {item.version: item.held or stored.get(item.version) for item in decision.wanted} | dict(kept)
+    shown = {version: item for version, item in sound.items() if item is not None}
+    if vouched is None:
+        return tuple(shown)
+    # Whatever came before: these very bytes are the log's.
+    return tuple([version for version, item in shown.items() if is_same_content(vouched.get(version), item.sri)])
+
+
+def make_confused(version: Version, fields: Collection[str]) -> Block:
+    """Return the block of a version whose tarball says something else than its document."""
+    return Block(version, BlockKind.CONFUSED, f"its tarball's package.json has another {', '.join(fields)}")
+
+
+def _unvouched(version: Version, answer: Answer | None) -> Block:
+    if isinstance(answer, Contradiction):
+        return Block(version, BlockKind.CONTRADICTED, answer.reason)
+    return Block(version, BlockKind.UNVOUCHED, "the log was not asked" if answer is None else str(answer))
 
 
 def _want(manifest: Manifest, mine: HeldVersion | None, outcome: SignatureOutcome, file: str) -> Wanted:

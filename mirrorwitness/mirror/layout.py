@@ -3,6 +3,7 @@
     npm/<name>/packument.json             the full document, the default answer
     npm/<name>/install-v1.json            the abbreviated document
     npm/<name>/-/<file>                   tarballs
+    npm/<name>/-/<file>.tlog-proof        the log's word for each, where one is asked (`mirrorwitness.mirror.voucher`)
     npm/<name>/attestations/<version>.json  the registry's attestations for one version
     about/keys.json  about/mirror.json    signing keys; what this mirror is
     about/mirror.json.note                the same, signed
@@ -19,6 +20,9 @@
     state/tombstones/<name>/<version>/<event>-<digest>.json  what upstream withdrew, and when we saw it
     state/releases/<name>/<version>/<event>-<digest>.json  which of these the operator lifted, and why
     state/sources/<digest>.json           which sources sent wrong bytes, and until when they are not asked
+    state/bundle/exported/<id>.json       manifests of bundles that were written (`mirrorwitness.mirror.bundle`)
+    state/bundle/imported.json            which bundles were taken in
+    trust/<hash of a log's origin>/…      its newest verified checkpoint, and tiles (`mirrorwitness.sumdb.trust`)
     quarantine/<name>/<file>              tarballs that security took away; no door leads here
     evidence/<name>/<version>/<digest>.json  two documents that cannot both be true
 
@@ -42,7 +46,7 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from mirrorwitness.storage import MAX_COMPONENT_BYTES
+from mirrorwitness.storage.components import component_of, component_path, escape_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +65,7 @@ __all__ = [
     "NOTE_KEY",
     "PACKAGE_PREFIX",
     "PAUSE_PREFIX",
+    "PROOF_SUFFIX",
     "PUBLIC_PREFIXES",
     "RECORD_PREFIX",
     "REPLACED_PREFIX",
@@ -79,6 +84,7 @@ __all__ = [
     "node_key",
     "packument_key",
     "pause_key",
+    "proof_key",
     "quarantine_key",
     "record_key",
     "release_key",
@@ -108,6 +114,9 @@ COVERAGE_KEY: Final = "state/coverage.json"
 CURSOR_PREFIX: Final = "state/cursor/"
 LAST_RUN_KEY: Final = "state/run/last.json"
 PUBLIC_PREFIXES: Final = (PACKAGE_PREFIX, "about/")
+
+PROOF_SUFFIX: Final = ".tlog-proof"
+"""What the name of a proof has behind that of its tarball; no tarball's name ends so."""
 
 STORED_BASE: Final = "http://mirror.invalid"
 """Base of the tarball URLs in stored packuments where no public URL is configured.
@@ -139,22 +148,28 @@ def tarball_prefix(name: PackageName) -> str:
 
 def tarball_key(name: PackageName, file: str) -> str:
     """Return the key of one tarball; `file` is a value of `assign_files`."""
-    return f"{_package(name)}/-/{_component(file)}"
+    return f"{_package(name)}/-/{component_of(file)}"
+
+
+def proof_key(name: PackageName, file: str) -> str:
+    """Return the key of the proof beside one tarball; `file` is the tarball's, a value of `assign_files`."""
+    component = component_of(file + PROOF_SUFFIX)
+    return f"{_package(name)}/-/{component.removesuffix(PROOF_SUFFIX)}{PROOF_SUFFIX}"
 
 
 def attestations_key(name: PackageName, version: Version) -> str:
     """Return the key of the attestations of one version."""
-    return f"{_package(name)}/attestations/{_component(f'{_escape(version)}.json')}"
+    return f"{_package(name)}/attestations/{component_of(f'{escape_version(version)}.json')}"
 
 
 def record_key(name: PackageName) -> str:
     """Return the key of what we know of one package."""
-    return RECORD_PREFIX + _component_path(f"{name}.json")
+    return RECORD_PREFIX + component_path(f"{name}.json")
 
 
 def unfinished_key(name: PackageName) -> str:
     """Return the key of a package's note of unfinished work."""
-    return UNFINISHED_PREFIX + _component_path(f"{name}.json")
+    return UNFINISHED_PREFIX + component_path(f"{name}.json")
 
 
 def node_key(digest: str) -> str:
@@ -190,14 +205,14 @@ def evidence_key(name: PackageName, version: Version, digest: str) -> str:
 
 def evidence_prefix(name: PackageName, version: Version | None = None) -> str:
     """Return the prefix under which the evidence about a package, or about one version of it, lies."""
-    inner = "" if version is None else f"{_component(_escape(version))}/"
-    return f"{EVIDENCE_PREFIX}{_component_path(name)}/{inner}"
+    inner = "" if version is None else f"{component_of(escape_version(version))}/"
+    return f"{EVIDENCE_PREFIX}{component_path(name)}/{inner}"
 
 
 def tombstone_prefix(name: PackageName, version: Version | None = None) -> str:
     """Return the prefix under which the tombstones of a package, or of one version of it, lie."""
-    inner = "" if version is None else f"{_component(_escape(version))}/"
-    return f"state/tombstones/{_component_path(name)}/{inner}"
+    inner = "" if version is None else f"{component_of(escape_version(version))}/"
+    return f"state/tombstones/{component_path(name)}/{inner}"
 
 
 def tombstone_key(name: PackageName, version: Version, stone: str) -> str:
@@ -207,12 +222,12 @@ def tombstone_key(name: PackageName, version: Version, stone: str) -> str:
 
 def release_prefix(name: PackageName) -> str:
     """Return the prefix under which lies what an operator lifted of a package."""
-    return f"state/releases/{_component_path(name)}/"
+    return f"state/releases/{component_path(name)}/"
 
 
 def release_key(name: PackageName, version: Version, stone: str) -> str:
     """Return the key that says that an operator lifted one tombstone."""
-    return f"{release_prefix(name)}{_component(_escape(version))}/{stone}.json"
+    return f"{release_prefix(name)}{component_of(escape_version(version))}/{stone}.json"
 
 
 def source_key(digest: str) -> str:
@@ -222,12 +237,12 @@ def source_key(digest: str) -> str:
 
 def quarantine_key(name: PackageName, file: str) -> str:
     """Return the key of a tarball in quarantine; `file` is a value of `assign_files`."""
-    return f"quarantine/{_component_path(name)}/{_component(file)}"
+    return f"quarantine/{component_path(name)}/{component_of(file)}"
 
 
 def tarball_url(base: str, name: PackageName, file: str) -> str:
     """Return the URL under which a client gets a tarball, below `base` (no trailing slash)."""
-    return f"{base}/{quote(name, safe='@/~!()*')}/-/{quote(_component(file), safe='@~!()*+')}"
+    return f"{base}/{quote(name, safe='@/~!()*')}/-/{quote(component_of(file), safe='@~!()*+')}"
 
 
 def assign_files(
@@ -272,22 +287,9 @@ def file_of_url(url: str) -> str | None:
 
 def _file_of(url: str) -> str | None:
     file = file_of_url(url)
-    return file if file is not None and _SAFE_FILE.match(file) else None
+    is_safe = file is not None and _SAFE_FILE.match(file) and not file.endswith(PROOF_SUFFIX)
+    return file if is_safe else None
 
 
 def _package(name: PackageName) -> str:
-    return PACKAGE_PREFIX + _component_path(name)
-
-
-def _component_path(text: str) -> str:
-    return "/".join(_component(part) for part in text.split("/"))
-
-
-def _component(text: str) -> str:
-    if text.startswith(".") or len(text.encode("utf-8", "surrogatepass")) > MAX_COMPONENT_BYTES:
-        return f"sha256={hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
-    return text
-
-
-def _escape(version: str) -> str:
-    return quote(version, safe="+~!()*@", errors="surrogatepass")
+    return PACKAGE_PREFIX + component_path(name)

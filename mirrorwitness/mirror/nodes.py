@@ -29,8 +29,8 @@ import trio
 
 from mirrorwitness.errors import UNREADABLE_JSON, ObjectMissingError, SecurityError, StorageError, UpstreamProtocolError
 from mirrorwitness.mirror.layout import NODE_PREFIX, REPLACED_PREFIX, SUMMARY_HEAD_KEY, node_key
-from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.mirror.summary import FORMAT, MAX_NODE_BYTES, Inner, Ref, parse_node
+from mirrorwitness.storage.side_by_side import for_each
 from mirrorwitness.storage.swap import swap
 
 if TYPE_CHECKING:

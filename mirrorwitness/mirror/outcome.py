@@ -16,7 +16,7 @@ from mirrorwitness.errors import ExitCode, UpstreamRefusedError, UpstreamUnreach
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mirrorwitness.errors import BudgetExhaustedError, StorageError
+    from mirrorwitness.errors import BudgetExhaustedError, ForkError, StorageError
     from mirrorwitness.mirror.result import PackageResult
 
 __all__ = ["PROBLEMS_KEPT", "Problem", "RunSummary"]
@@ -50,14 +50,16 @@ class RunSummary:
 
     Attributes:
         counts: packages by status; versions, files and bytes held; tarballs and bytes downloaded; blocks by kind as
-            ``blocked_KIND``; served versions by signature outcome as ``signature_OUTCOME``.
+            ``blocked_KIND``; served versions by signature outcome as ``signature_OUTCOME``; served versions that a log
+            vouched for, and those that it did not although it was asked; confused tarballs.
         sources: bytes that each source sent, by its base URL.
         problems: the first `PROBLEMS_KEPT` packages that are not complete.
         alarms: sentences for the operator.
         alarm_kinds: how many of each kind, also of those that are not kept.
         fresh: the newest alarms that `take_alarms` has not returned yet, with their kinds.
         evidence: keys of evidence written.
-        fatal: what ended the run early, if anything did: a storage that failed, or a budget that is used up.
+        fatal: what ended the run early, if anything did: a storage that failed, a budget that is used up, a log that
+            forked.
         is_interrupted: whether `SyncRun.stop` ended the intake before all names were taken.
     """
 
@@ -68,7 +70,7 @@ class RunSummary:
     alarm_kinds: Counter[str] = field(default_factory=Counter)
     fresh: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=ALARMS_FRESH))
     evidence: list[str] = field(default_factory=list)
-    fatal: StorageError | BudgetExhaustedError | None = None
+    fatal: StorageError | BudgetExhaustedError | ForkError | None = None
     is_interrupted: bool = False
 
     def exit_code(self) -> ExitCode:
@@ -80,7 +82,7 @@ class RunSummary:
             return ExitCode.INTERRUPTED
         if self.counts["packages_upstream_failed"] and not done and self.fatal is None:
             return ExitCode.UPSTREAM
-        if self.fatal is not None or self.counts["packages_unfinished"]:
+        if self.fatal is not None or self.counts["packages_unfinished"] or self.counts["log_unpublished"]:
             return ExitCode.PARTIAL
         return ExitCode.COMPLETE
 
@@ -91,6 +93,7 @@ class RunSummary:
         self.counts["bytes_downloaded"] += result.downloaded_bytes
         self.sources.update(result.received)
         self.counts.update({f"bytes_from_{role}": size for role, size in result.received_as.items()})
+        self.counts.update({word: n for word, n in _rare(result) if n})
         for block in result.blocks:
             self.counts[f"blocked_{block.kind}"] += 1
         if isinstance(result.error, UpstreamUnreachableError | UpstreamRefusedError):
@@ -102,6 +105,8 @@ class RunSummary:
                     self.counts["bytes"] += held.size
                     self.counts[f"signature_{held.signature}"] += 1
                     self.counts["weak"] += held.weak
+                    if held.leaf is not None:
+                        self.counts["logged"] += 1
         for alarm in result.alarms:
             self.alarm(alarm, kind="package")
         _extend(self.evidence, result.evidence)
@@ -134,6 +139,11 @@ class RunSummary:
         taken = list(self.fresh)
         self.fresh.clear()
         return taken
+
+
+def _rare(result: PackageResult) -> tuple[tuple[str, int], ...]:
+    """Return counts that most runs do not have."""
+    return ("unvouched", result.unvouched), ("confused", result.confused)
 
 
 def _log_package(result: PackageResult, problem: str | None) -> None:

@@ -4,9 +4,10 @@ Order, and why a kill between any two steps leaves no lie behind (P2):
 
 1. ask upstream for the packument, conditionally where nothing about our wishes changed;
 2. decide (`mirrorwitness.mirror.withdrawal`, `mirrorwitness.mirror.gate`), writing nothing; tarballs that come back
-   into view are read again (`mirrorwitness.mirror.reentry`), those that were released leave quarantine;
+   into view are read again (`mirrorwitness.mirror.reentry`), those that were released leave quarantine; where a log is
+   configured, it is asked about what it has not vouched for (`mirrorwitness.mirror.vouching`);
 3. tombstones for what upstream withdrew and evidence for what disagrees: facts, true whatever comes next;
-4. tarballs, each verified before it is visible (P1);
+4. tarballs, each verified before it is visible (P1), and then the log's proofs beside them;
 5. a record that no longer says which wishes the documents fit; the full document, then the abbreviated one: both name
    stored tarballs only (`mirrorwitness.mirror.publication`);
 6. where bytes have to go to quarantine or away, a record that no longer counts on them, and then they go;
@@ -24,26 +25,24 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
 
-from mirrorwitness.errors import (
-    EquivocationError,
-    PackageLostError,
-    SecurityError,
-    UpstreamError,
-)
+from mirrorwitness.errors import EquivocationError, PackageLostError, UpstreamError
 from mirrorwitness.mirror import layout
-from mirrorwitness.mirror.catalogue import HeldVersion, PackageRecord
+from mirrorwitness.mirror.examiner import THREADS, Examination
 from mirrorwitness.mirror.gate import BlockKind, Decision, decide, visible
 from mirrorwitness.mirror.keep import carry_over
 from mirrorwitness.mirror.publication import open_publication
 from mirrorwitness.mirror.reentry import find_rotten
 from mirrorwitness.mirror.result import PackageResult, Status
 from mirrorwitness.mirror.select import choose
+from mirrorwitness.mirror.settle import describe_package, merge_held, settle
 from mirrorwitness.mirror.stale import check_not_stale
+from mirrorwitness.mirror.vouching import Vouching, Word
 from mirrorwitness.mirror.withdraw import Withdrawals
 from mirrorwitness.mirror.withdrawal import Place
 from mirrorwitness.npm.abbreviated import render_abbreviated
@@ -57,12 +56,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
-    from mirrorwitness.mirror.catalogue import Catalogue
+    from mirrorwitness.mirror.catalogue import Catalogue, HeldVersion, PackageRecord
     from mirrorwitness.mirror.publication import Publication
-    from mirrorwitness.mirror.tarballs import Tarballs, TarballsResult
+    from mirrorwitness.mirror.supplier import Supplier
+    from mirrorwitness.mirror.tarballs import Tarballs
     from mirrorwitness.mirror.terms import PackageTerms
+    from mirrorwitness.mirror.voucher import Voucher
     from mirrorwitness.mirror.withdrawal import Judgement, Release
-    from mirrorwitness.npm.registry import Registry
     from mirrorwitness.storage import Storage
 
 __all__ = ["PackageSync"]
@@ -79,6 +79,7 @@ class _Work:
         packument: upstream's document; an empty one where the package was deleted.
         releases: what the operator lifted.
         wrong: versions whose stored bytes are known to be damaged.
+        unproven: versions whose stored proof is known to be wrong or missing.
         seal: what the record says where everything wanted is stored.
         is_deleted: whether upstream has no document any more, which was confirmed.
     """
@@ -87,6 +88,7 @@ class _Work:
     releases: frozenset[Release]
     wrong: frozenset[Version]
     seal: Mapping[str, str | None]
+    unproven: frozenset[Version] = frozenset()
     is_deleted: bool = False
 
 
@@ -100,6 +102,7 @@ class PackageSync:
         tarballs: fetches and stores bytes.
         terms: what is wanted.
         now: the clock.
+        voucher: asks the log; None where none is configured.
         jitter: numbers from 0 up to 1.
     """
 
@@ -108,10 +111,11 @@ class PackageSync:
         *,
         storage: Storage,
         catalogue: Catalogue,
-        authority: Registry,
+        authority: Supplier,
         tarballs: Tarballs,
         terms: PackageTerms,
         now: Callable[[], datetime],
+        voucher: Voucher | None = None,
         jitter: Callable[[], float] = random.random,  # noqa: S311 - spreads load, protects nothing
     ) -> None:
         self._storage = storage
@@ -128,13 +132,20 @@ class PackageSync:
             policy=terms.withdrawn,
             stamp=lambda: format_time(now()),
         )
+        self._threads = trio.CapacityLimiter(THREADS)
+        self._vouching = Vouching(storage=storage, voucher=voucher, check=terms.check, log=terms.log)
 
     def fingerprint(self, name: PackageName) -> str:
         """Return `PackageTerms.fingerprint` of the present terms."""
         return self._terms.fingerprint(name)
 
     async def run(
-        self, name: PackageName, *, is_forced: bool = False, replace_bytes: frozenset[Version] = frozenset()
+        self,
+        name: PackageName,
+        *,
+        is_forced: bool = False,
+        replace_bytes: frozenset[Version] = frozenset(),
+        renew_proofs: frozenset[Version] = frozenset(),
     ) -> PackageResult:
         """Bring one package up to date.
 
@@ -142,25 +153,29 @@ class PackageSync:
             name: the package.
             is_forced: decide and write the documents anew even where upstream's document is the one we know.
             replace_bytes: versions whose stored bytes an audit found wrong; fetched again and overwritten.
+            renew_proofs: versions whose stored proof it found wrong or missing; the log is asked again.
 
         Raises:
             PackageLostError: another worker changed the package each time that we were about to.
             StorageError: the storage failed; the package is as it was, or further.
             UpstreamError: the packument could not be had; the package is as it was.
         """
+        attempt = partial(self._run, name, replace_bytes, renew_proofs, is_forced=is_forced)
         for wait in DUEL_WAITS:
             try:
-                return await self._run(name, is_forced=is_forced, replace_bytes=replace_bytes)
+                return await attempt()
             except PackageLostError:
                 await trio.sleep(wait * self._jitter())
-        return await self._run(name, is_forced=is_forced, replace_bytes=replace_bytes)
+        return await attempt()
 
-    async def _run(self, name: PackageName, *, is_forced: bool, replace_bytes: frozenset[Version]) -> PackageResult:
+    async def _run(
+        self, name: PackageName, wrong: frozenset[Version], unproven: frozenset[Version], *, is_forced: bool
+    ) -> PackageResult:
         publication = await open_publication(self._storage, self._catalogue, name)
         record = publication.found
         releases = await self._catalogue.read_releases(record)
         fingerprint = self._terms.fingerprint(name)
-        is_current = record.fingerprint == fingerprint and not (is_forced or replace_bytes or releases)
+        is_current = record.fingerprint == fingerprint and not (is_forced or wrong or unproven or releases)
         answer = await self._authority.packument(
             name,
             etag=record.etag if is_current else None,
@@ -174,7 +189,8 @@ class PackageSync:
         work = _Work(
             packument=packument,
             releases=releases,
-            wrong=replace_bytes | {version for version, item in record.versions.items() if item.damaged},
+            unproven=unproven,
+            wrong=wrong | {version for version, item in record.versions.items() if item.damaged},
             # Only now may a later run believe upstream's "not modified": everything wanted is stored.
             seal={
                 "fingerprint": fingerprint,
@@ -229,17 +245,25 @@ class PackageSync:
             left = tuple(block for block in decision.blocks if block.kind is not BlockKind.MISSING)
             decision = replace(decision, blocks=left)
         result.alarms += await self._withdrawals.bury(work.packument, before, judgement, is_deleted=work.is_deleted)
-        evidence = await self._record_divergence(packument, decision, record)
-        brought = await self._tarballs.bring(name, decision.missing, replace=frozenset(wrong))
+        word = await self._vouching.ask(decision, record, again=work.unproven)
+        decision = word.admit(decision)
+        evidence = await self._record_divergence(packument, decision, record, word)
+        looking = Examination(packument, self._terms.confusion, word, self._threads)
+        look = looking.look if looking.is_wanted else None
+        brought = await self._tarballs.bring(name, decision.missing, replace=frozenset(wrong), look=look)
+        decision = looking.judge(decision)
         changed = [*decision.kept, *(v for v, e in brought.withheld.items() if isinstance(e, EquivocationError))]
         packument, kept = await carry_over(self._storage, packument, changed, held=record.versions)
-        shown = visible(decision, stored=brought.stored, kept=kept)
-        known = _merge(record.versions, wrong, {**brought.stored, **kept})
+        shown = visible(decision, stored=brought.stored, kept=kept, vouched=word.vouched)
+        known = merge_held(record.versions, wrong, {**brought.stored, **kept})
+        known = await self._vouching.store(word, shown, known)
+        result.alarms += [*word.alarms(shown), *await looking.tell(self._catalogue)]
+        result.unvouched, result.confused = word.count_unvouched(shown), len(looking.found)
         await self._attest(decision, shown, known, result)
         written = await self._write_documents(publication, packument, shown, known)
-        settled = _settle(result, decision, brought, evidence)
+        settled = settle(result, decision, brought, evidence)
         settled.record = msgspec.structs.replace(
-            _describe(before, decision, shown, known),
+            describe_package(before, decision, shown, known, log=self._terms.log or before.log),
             rev=work.packument.rev or before.rev,
             packument_sha256=written,
             checked=format_time(self._now()),
@@ -264,12 +288,15 @@ class PackageSync:
             policy=self._terms.policy,
             wrong=wrong,
             barred=judgement.barred,
+            confusion=self._terms.confusion,
         )
 
-    async def _record_divergence(self, packument: Packument, decision: Decision, record: PackageRecord) -> list[str]:
-        """Keep both sides of every version that is refused because something disagrees (P5)."""
+    async def _record_divergence(
+        self, packument: Packument, decision: Decision, record: PackageRecord, word: Word
+    ) -> list[str]:
+        """Keep both sides of every version that is refused, or only told of, because something disagrees (P5)."""
         keys: list[str] = []
-        for block in decision.blocks:
+        for block in dict.fromkeys((*decision.blocks, *word.contradictions())):
             version = Version(block.subject)
             if not block.kind.is_divergence or version not in packument.versions:
                 continue
@@ -281,7 +308,9 @@ class PackageSync:
                 "published": packument.time.get(version),
                 "held": msgspec.to_builtins(mine) if mine is not None else None,
             }
-            keys.append(await self._catalogue.add_evidence(packument.name, version, content))
+            # The proof is another one under each checkpoint; one piece of evidence is enough.
+            beside = word.describe(version) if block.kind is BlockKind.CONTRADICTED else None
+            keys.append(await self._catalogue.add_evidence(packument.name, version, content, beside=beside))
         return keys
 
     async def _attest(
@@ -334,53 +363,3 @@ def _render(packument: Packument, shown: Sequence[Version], url_of: Callable[[Ve
         render_full(packument, versions=versions, tarball_url=url_of),
         render_abbreviated(packument, versions=versions, tarball_url=url_of),
     )
-
-
-def _merge(
-    before: Mapping[Version, HeldVersion], wrong: Collection[Version], sound: Mapping[Version, HeldVersion]
-) -> dict[Version, HeldVersion]:
-    """Return all that is remembered of tarballs: damaged ones keep their digest, so that P5 outlives a repair."""
-    known = {
-        version: msgspec.structs.replace(item, damaged=True) if version in wrong else item
-        for version, item in before.items()
-    }
-    return {**known, **sound}
-
-
-def _describe(
-    record: PackageRecord,
-    decision: Decision,
-    shown: Sequence[Version],
-    known: Mapping[Version, HeldVersion],
-) -> PackageRecord:
-    """Return the record of what is stored now, not yet claiming that it is everything."""
-    in_view = frozenset(shown)
-    signatures = {item.version: str(item.signature) for item in decision.wanted}
-    versions = {
-        version: msgspec.structs.replace(
-            item, served=version in in_view, signature=signatures.get(version, item.signature)
-        )
-        for version, item in known.items()
-    }
-    return PackageRecord(
-        name=record.name,
-        versions=versions,
-        blocked={block.subject: f"{block.kind}: {block.reason}" for block in decision.blocks},
-    )
-
-
-def _settle(
-    result: PackageResult, decision: Decision, brought: TarballsResult, evidence: Sequence[str]
-) -> PackageResult:
-    result.blocks = decision.blocks
-    result.withheld = brought.withheld
-    result.downloaded, result.downloaded_bytes = brought.downloaded, brought.downloaded_bytes
-    result.received, result.received_as = brought.received, brought.received_as
-    result.alarms += brought.alarms
-    result.evidence = (*evidence, *brought.evidence)
-    is_security = any(isinstance(error, SecurityError) for error in brought.withheld.values())
-    if result.evidence or is_security or any(block.kind.is_divergence for block in decision.blocks):
-        result.status = Status.DIVERGED
-    elif brought.withheld or result.owed or any(block.kind.is_unfinished for block in decision.blocks):
-        result.status = Status.UNFINISHED
-    return result

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from mirrorwitness.mirror.gate import BlockKind
 from mirrorwitness.npm.names import Version
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class Plan:
     def has_gap(self) -> bool:
         """Whether something that was asked for by name is not to be had: a sync would exit with 3."""
         return any(
-            package.problem is not None or any(block.kind is BlockKind.MISSING for block in package.blocks)
+            package.problem is not None or any(block.kind.is_unfinished for block in package.blocks)
             for package in self.packages
         )
 

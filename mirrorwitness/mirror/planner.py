@@ -15,6 +15,7 @@ from mirrorwitness.mirror.catalogue import PackageRecord
 from mirrorwitness.mirror.gate import decide
 from mirrorwitness.mirror.plan import PackagePlan, Plan, make_package_plan
 from mirrorwitness.mirror.select import choose
+from mirrorwitness.mirror.vouching import Vouching
 from mirrorwitness.mirror.withdraw import judge_package
 from mirrorwitness.mirror.withdrawal import Place, Release
 from mirrorwitness.npm.offloop import parse_off_loop
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.gate import Decision
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.mirror.terms import PackageTerms
+    from mirrorwitness.mirror.voucher import Voucher
     from mirrorwitness.npm.names import PackageName, Version
     from mirrorwitness.npm.registry import Registry
 
@@ -42,6 +44,7 @@ class Planner:
         workers: packages asked for at once.
         ask_sizes: ask upstream for the size of every tarball that would be downloaded (one HEAD request each).
         progress: told of every planned package.
+        voucher: asks the log; None where none is configured.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Planner:
         workers: int,
         ask_sizes: bool,
         progress: Progress,
+        voucher: Voucher | None = None,
     ) -> None:
         self._authority = authority
         self._catalogue = catalogue
@@ -60,6 +64,7 @@ class Planner:
         self._workers = workers
         self._ask_sizes = ask_sizes
         self._progress = progress
+        self._vouching = Vouching(storage=None, voucher=voucher, check=terms.check, log=terms.log)
 
     async def run(self, names: Sequence[PackageName]) -> Plan:
         """Plan every named package; the plan lists them in the order given."""
@@ -94,7 +99,9 @@ class Planner:
             policy=self._terms.policy,
             wrong=[version for version, item in record.versions.items() if item.place is not Place.PUBLIC],
             barred=judgement.barred,
+            confusion=self._terms.confusion,
         )
+        decision = (await self._vouching.ask(decision, record)).admit(decision)
         sizes = await self._sizes(decision) if self._ask_sizes else None
         held = {v: record.versions[v].size for v in judgement.held if record.versions[v].served}
         return make_package_plan(name, decision, exact=sizes, withdrawn=held)

@@ -46,6 +46,8 @@ class PackageResult:
         received_as: bytes by the source's role.
         evidence: keys of evidence written.
         owed: what beside tarballs could not be copied now, as sentences; the versions concerned are served.
+        unvouched: how many versions are served although the log was asked and does not vouch for them.
+        confused: how many tarballs came whose package.json is another than their document.
         alarms: sentences that an operator should read although nothing failed.
     """
 
@@ -61,6 +63,8 @@ class PackageResult:
     received: Mapping[str, int] = field(default_factory=dict[str, int])
     received_as: Mapping[str, int] = field(default_factory=dict[str, int])
     evidence: Sequence[str] = ()
+    unvouched: int = 0
+    confused: int = 0
     owed: list[str] = field(default_factory=list[str])
     alarms: list[str] = field(default_factory=list)
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mirrorwitness.errors import UpstreamError
+    from mirrorwitness.mirror.supplier import Supplier
     from mirrorwitness.npm.names import PackageName
-    from mirrorwitness.npm.registry import Registry
     from mirrorwitness.storage import Storage
 
 __all__ = ["Dropped", "Role", "Source", "Sources", "read_dropped", "restore_source"]
@@ -84,7 +84,7 @@ class Source:
     """One source, and how it behaved in this run.
 
     Attributes:
-        registry: its client.
+        registry: its client, or a bundle of it.
         role: when it is asked.
         failed: failures in a row.
         absent: files in a row that it has not got.
@@ -92,7 +92,7 @@ class Source:
         dropped: why it is not asked any more, or None.
     """
 
-    registry: Registry
+    registry: Supplier
     role: Role
     failed: int = 0
     absent: int = 0
@@ -126,9 +126,9 @@ class Sources:
     def __init__(
         self,
         *,
-        authority: Registry,
-        peers: Sequence[Registry] = (),
-        fallbacks: Sequence[Registry] = (),
+        authority: Supplier,
+        peers: Sequence[Supplier] = (),
+        fallbacks: Sequence[Supplier] = (),
         storage: Storage,
         now: Callable[[], datetime],
         dropped_for: float = 7 * DAYS,

@@ -28,10 +28,10 @@ from mirrorwitness.errors import PreconditionFailedError, StorageUnavailableErro
 from mirrorwitness.mirror.nodes import CONCURRENCY, Head
 from mirrorwitness.mirror.notes import entries_of, package_digest
 from mirrorwitness.mirror.parts import PART_DIGITS
-from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.mirror.subtree import EMPTY, Subtree, join, make_subtree, split
 from mirrorwitness.mirror.summary import DIGITS, FORMAT, LEAF_MAX, NAME_DIGITS, Leaf
 from mirrorwitness.npm.times import format_time
+from mirrorwitness.storage.side_by_side import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -6,7 +6,7 @@
 Rules:
 
 - A package that fails never stops another; it leaves a note and is tried by the next run.
-- A storage that refuses, or has gone, stops the run, and so does a budget that is used up
+- A storage that refuses, or has gone, stops the run, and so does a budget that is used up, or a log that forked
   (`mirrorwitness.mirror.attempt`).
 - Memory does not grow with the number of packages (P10).
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from mirrorwitness.errors import BudgetExhaustedError, StorageError
+from mirrorwitness.errors import BudgetExhaustedError, ForkError, StorageError
 from mirrorwitness.mirror.owed import Announced
 from mirrorwitness.npm.names import PackageName
 
@@ -86,7 +86,7 @@ class SyncRun:
     async def _work(self, receive: trio.MemoryReceiveChannel[PackageName]) -> None:
         async with receive:
             async for name in receive:
-                with suppress(StorageError, BudgetExhaustedError):  # counted and kept by `Attempts`
+                with suppress(StorageError, BudgetExhaustedError, ForkError):  # counted and kept by `Attempts`
                     await self._attempts.run(name, Announced())
                 if self.summary.fatal is not None:
                     return

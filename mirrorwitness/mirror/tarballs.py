@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
@@ -37,15 +37,18 @@ from mirrorwitness.npm.integrity import Verifier, make_expectation
 from mirrorwitness.npm.spool import MemoryBudget, Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
     from mirrorwitness.mirror.catalogue import Catalogue
     from mirrorwitness.mirror.gate import Wanted
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.mirror.sources import Source, Sources
+    from mirrorwitness.npm.integrity import Expectation
     from mirrorwitness.npm.names import PackageName, Version
     from mirrorwitness.storage import Body, Storage
+
+_Look: TypeAlias = "Callable[[Wanted, Body], Awaitable[tuple[str, ...]]]"
 
 __all__ = ["TarballOptions", "Tarballs", "TarballsResult", "check_stored"]
 
@@ -107,6 +110,7 @@ class _Job:
     is_present: bool
     is_replaced: bool
     result: TarballsResult
+    look: _Look | None
 
     @property
     def what(self) -> str:
@@ -145,7 +149,12 @@ class Tarballs:
         return f"<Tarballs {self._limiter.borrowed_tokens}/{self._options.concurrency} in flight, {self._budget!r}>"
 
     async def bring(
-        self, name: PackageName, missing: Sequence[Wanted], *, replace: frozenset[Version] = frozenset()
+        self,
+        name: PackageName,
+        missing: Sequence[Wanted],
+        *,
+        replace: frozenset[Version] = frozenset(),
+        look: _Look | None = None,
     ) -> TarballsResult:
         """Store every tarball of `missing` that can be had.
 
@@ -153,6 +162,7 @@ class Tarballs:
             name: the package.
             missing: what is wanted and not recorded as stored.
             replace: versions whose stored bytes an audit found wrong; they are overwritten.
+            look: is shown each verified tarball before it is stored; what it returns is `HeldVersion.confused`.
 
         Raises:
             StorageRefusedError: the storage takes nothing any more.
@@ -171,6 +181,7 @@ class Tarballs:
                 is_present=item.file in present,
                 is_replaced=item.version in replace,
                 result=result,
+                look=look,
             )
             for item in missing
         )
@@ -191,13 +202,7 @@ class Tarballs:
             ObjectMissingError: there is nothing to move.
             StorageError: the storage failed; moving again goes on.
         """
-        with Spool(
-            expectation=make_expectation(item.sri, None),
-            budget=self._budget,
-            limit=self._options.size_limit,
-            what=what,
-            directory=self._options.spool_directory,
-        ) as spool:
+        with self._make_spool(make_expectation(item.sri, None), what) as spool:
             async with self._storage.open(source) as reader:
                 while chunk := await reader.receive_some():
                     await spool.write(chunk)
@@ -251,16 +256,11 @@ class Tarballs:
         raise problems[0]
 
     async def _download(self, job: _Job, source: Source) -> HeldVersion:
-        with Spool(
-            expectation=job.item.expectation,
-            budget=self._budget,
-            limit=self._options.size_limit,
-            what=job.what,
-            directory=self._options.spool_directory,
-        ) as spool:
+        with self._make_spool(job.item.expectation, job.what) as spool:
             body, verifier = await self._receive(job, source, spool)
             self._sources.note_success(source)
-            stored = await self._put(job, body, verifier)
+            confused = () if job.look is None else await job.look(job.item, body)
+            stored = await self._put(job, body, verifier, confused)
         job.result.downloaded += 1
         job.result.downloaded_bytes += stored.size
         job.result.received[source.registry.base] += stored.size
@@ -285,7 +285,7 @@ class Tarballs:
                 await self._sources.drop(source, reason=f"{job.what}: {mismatch}", evidence=key)
                 raise mismatch
 
-    async def _put(self, job: _Job, body: Body, verifier: Verifier) -> HeldVersion:
+    async def _put(self, job: _Job, body: Body, verifier: Verifier, confused: tuple[str, ...]) -> HeldVersion:
         try:
             await self._storage.put(job.key, body, if_absent=not job.is_replaced)
         except PreconditionFailedError:
@@ -296,11 +296,13 @@ class Tarballs:
             if await self._storage.stat(job.key) is not None:
                 return await self._adopt(job)
             await self._storage.put(job.key, body)
-        return _held(job.item, verifier)
+        return _held(job.item, verifier, confused)
 
     async def _adopt(self, job: _Job) -> HeldVersion:
         """Verify a tarball that is stored but not recorded, and take it as it is (P5: first bytes win)."""
         try:
+            if job.look is not None:
+                return await self._adopt_looking(job, job.look)
             return _held(job.item, await check_stored(self._storage, job.key, Verifier(job.item.expectation)))
         except IntegrityMismatchError as error:
             mismatch = error
@@ -309,6 +311,24 @@ class Tarballs:
             f"{job.what}: other bytes are stored under {job.key} already: {mismatch};"
             " the evidence has both digests; if the stored object is the wrong one, remove it: the next run fetches it"
         ) from mismatch
+
+    async def _adopt_looking(self, job: _Job, look: _Look) -> HeldVersion:
+        """Verify a stored tarball, and look into it."""
+        with self._make_spool(job.item.expectation, job.what) as spool:
+            async with self._storage.open(job.key) as reader:
+                while chunk := await reader.receive_some():
+                    await spool.write(chunk)
+            body, verifier = await spool.finish()
+            return _held(job.item, verifier, await look(job.item, body))
+
+    def _make_spool(self, expectation: Expectation, what: str) -> Spool:
+        return Spool(
+            expectation=expectation,
+            budget=self._budget,
+            limit=self._options.size_limit,
+            what=what,
+            directory=self._options.spool_directory,
+        )
 
     async def _keep_evidence(self, job: _Job, kind: str, url: str, error: IntegrityMismatchError) -> str:
         content = {"kind": kind, "key": job.key, "url": url, "reason": str(error)}
@@ -331,7 +351,7 @@ async def check_stored(storage: Storage, key: str, verifier: Verifier) -> Verifi
     return verifier
 
 
-def _held(item: Wanted, verifier: Verifier) -> HeldVersion:
+def _held(item: Wanted, verifier: Verifier, confused: tuple[str, ...] = ()) -> HeldVersion:
     return HeldVersion(
         file=item.file,
         size=verifier.size,
@@ -341,4 +361,5 @@ def _held(item: Wanted, verifier: Verifier) -> HeldVersion:
         url=item.url,
         signature=item.signature,
         weak=item.expectation.strength == "weak",
+        confused=confused,
     )

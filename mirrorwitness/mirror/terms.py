@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.mirror import layout
+from mirrorwitness.mirror.confusion import ConfusionPolicy
+from mirrorwitness.mirror.voucher import LogCheck
 from mirrorwitness.mirror.withdrawal import WithdrawnPolicy
 from mirrorwitness.npm.signatures import SignaturePolicy
 
@@ -31,6 +33,9 @@ class PackageTerms:
         policy: what a signature must be.
         public_base: base of tarball URLs in stored documents, without a trailing slash.
         withdrawn: what becomes of versions that upstream withdrew.
+        check: what the log's word means; `LogCheck.OFF` where none is asked.
+        log: what tells the log and the policy from others; empty where none is asked.
+        confusion: what becomes of versions whose tarball says something else than their document.
     """
 
     selection: Selection
@@ -38,11 +43,18 @@ class PackageTerms:
     policy: SignaturePolicy
     public_base: str = layout.STORED_BASE
     withdrawn: WithdrawnPolicy = WithdrawnPolicy.FOLLOW
+    check: LogCheck = LogCheck.OFF
+    log: str = ""
+    confusion: ConfusionPolicy = ConfusionPolicy.OFF
 
     def fingerprint(self, name: PackageName) -> str:
         """Return a digest of everything that makes the same upstream document mean other stored documents."""
         keys = ""
         if self.policy is not SignaturePolicy.OFF:
             keys = ",".join(sorted(f"{key.keyid} until {key.expires}" for key in self.keys.keys))
-        parts = (RENDER_VERSION, self.selection.fingerprint(name), self.policy, self.public_base, keys, self.withdrawn)
+        parts = [RENDER_VERSION, self.selection.fingerprint(name), self.policy, self.public_base, keys, self.withdrawn]
+        if self.check is not LogCheck.OFF:  # what has no log keeps the fingerprints that it always had
+            parts.append(f"{self.check} {self.log}")
+        if self.confusion is ConfusionPolicy.REFUSE:
+            parts.append(f"confusion {self.confusion}")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -25,13 +25,13 @@ from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.catalogue import PackageRecord, Tombstone
 from mirrorwitness.mirror.gate import changed_promise
 from mirrorwitness.mirror.keep import read_stored
-from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.mirror.withdrawal import Event, Place, judge, make_stone
 from mirrorwitness.npm.json_text import split_members
 from mirrorwitness.npm.manifest import read_manifest
 from mirrorwitness.npm.offloop import run_off_loop
 from mirrorwitness.npm.ranges import version_order
 from mirrorwitness.npm.splice import read_version_text, restore_versions
+from mirrorwitness.storage.side_by_side import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

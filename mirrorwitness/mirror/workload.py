@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from mirrorwitness.errors import BudgetExhaustedError, StorageError
+from mirrorwitness.errors import BudgetExhaustedError, ForkError, StorageError
 from mirrorwitness.mirror.owed import join
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Workload:
 
     @property
     def is_broken(self) -> bool:
-        """Whether the storage refuses, or the budget is used up, and nothing further should be taken on."""
+        """Whether the storage refuses, the budget is used up, or the log forked: nothing further should be taken on."""
         return self._attempts.summary.fatal is not None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -169,7 +169,7 @@ class Workload:
         """Do the work; return whether it is stored or noted."""
         try:
             record = await self._attempts.run(job.name, job.announced)
-        except (StorageError, BudgetExhaustedError):
+        except (StorageError, BudgetExhaustedError, ForkError):
             return False  # counted and kept by `Attempts`
         is_noted = job.name in self._attempts.notes
         self._receipts.add(job.name, job.announced.rev, record.rev if record and not is_noted else None)

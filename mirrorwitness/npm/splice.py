@@ -9,7 +9,7 @@ What this does not do: decide which versions; check anything but what parsing ch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from mirrorwitness.npm.names import Version
 
-__all__ = ["read_version_text", "restore_versions", "splice_versions"]
+__all__ = ["keep_times", "read_version_text", "restore_versions", "splice_versions", "version_texts"]
+
+_NO_VERSIONS: Final = frozenset({"created", "modified"})
+"""What ``time`` tells beside versions."""
 
 
 def read_version_text(packument: Packument, version: Version) -> bytes:
@@ -30,7 +33,7 @@ def read_version_text(packument: Packument, version: Version) -> bytes:
     Raises:
         KeyError: the document does not have that version.
     """
-    return bytes(_versions(packument)[version])
+    return bytes(version_texts(packument)[version])
 
 
 def splice_versions(packument: Packument, *, stored: Packument, versions: Collection[Version]) -> Packument:
@@ -41,7 +44,7 @@ def splice_versions(packument: Packument, *, stored: Packument, versions: Collec
         stored: where the manifests come from.
         versions: which; those that `stored` does not have are left as they are.
     """
-    before, texts = _versions(stored), _versions(packument)
+    before, texts = version_texts(stored), version_texts(packument)
     texts.update({version: before[version] for version in versions if version in before})
     members = split_members(packument.body)
     members["versions"] = Raw(join_members(texts))
@@ -60,7 +63,7 @@ def restore_versions(
         times: their times of publication, for those that the document has lost. Nothing else in ``time`` changes but
             that ``unpublished`` goes: with it npm would say that there is no such package.
     """
-    texts = {version: text for version, text in _versions(packument).items() if version in listed}
+    texts = {version: text for version, text in version_texts(packument).items() if version in listed}
     texts.update({version: Raw(text) for version, text in manifests.items()})
     members = split_members(packument.body)
     members["versions"] = Raw(join_members(texts))
@@ -73,6 +76,18 @@ def restore_versions(
     return parse_packument(join_members(members), name=packument.name)
 
 
-def _versions(packument: Packument) -> dict[str, Raw]:
+def keep_times(body: bytes, *, versions: Collection[Version]) -> bytes:
+    """Return a document without the times of versions other than these; all else keeps its bytes."""
+    members = split_members(body)
+    raw = members.get("time", ABSENT)
+    if not is_object(raw):
+        return body
+    times = {key: time for key, time in split_members(raw).items() if key in _NO_VERSIONS or key in versions}
+    members["time"] = Raw(join_members(times))
+    return join_members(members)
+
+
+def version_texts(packument: Packument) -> dict[str, Raw]:
+    """Return the JSON text of every version's manifest, for who needs many of them."""
     raw = split_members(packument.body).get("versions", ABSENT)
     return split_members(raw) if is_object(raw) else {}

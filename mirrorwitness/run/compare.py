@@ -17,8 +17,8 @@ from mirrorwitness.errors import ExitCode, UpstreamProtocolError
 from mirrorwitness.fetch import FetchOptions, HostGate, make_user_agent, open_fetcher
 from mirrorwitness.mirror.peer import Description, NodeGoneError, Peer
 from mirrorwitness.mirror.reconcile import Comparison
-from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.mirror.summary import Leaf
+from mirrorwitness.storage.side_by_side import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -29,13 +29,14 @@ from mirrorwitness.run.signals import run_until_signal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mirrorwitness.config import Feed as FeedSettings
     from mirrorwitness.mirror.outcome import RunSummary
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.mirror.shards import Shard
     from mirrorwitness.run.mirroring import Mirroring
-    from mirrorwitness.run.session import Wishes
+    from mirrorwitness.run.session import Upstream, Wishes
 
-__all__ = ["run_follow"]
+__all__ = ["make_feed", "make_options", "run_follow"]
 
 
 async def run_follow(
@@ -111,46 +112,53 @@ def _make_watch(mirroring: Mirroring, shard: Shard, store: CursorStore) -> Follo
 
 def _make_follower(mirroring: Mirroring, url: str, shard: Shard, store: CursorStore) -> tuple[Follower, Workload]:
     wishes = mirroring.wishes
-    settings, limits = wishes.config.feed, wishes.config.limits
-    authority = mirroring.upstream.authority
-    feed = Feed(
+    feed = make_feed(wishes, mirroring.upstream, url)
+    receipts = Receipts()
+    workload = Workload(attempts=mirroring.attempts, receipts=receipts, workers=wishes.config.limits.packages)
+    wants = wishes.wants(mirroring.selection)
+    follower = Follower(
+        feed=feed,
+        store=store,
+        shard=shard,
+        wants=wants,
+        workload=workload,
+        attempts=mirroring.attempts,
+        receipts=receipts,
+        sweep=Sweep(
+            feed=feed,
+            catalogue=Catalogue(mirroring.storage),
+            selection=mirroring.selection,
+            wants=wants,
+            shard=shard,
+            fingerprint_of=mirroring.packages.fingerprint,
+        ),
+        options=make_options(wishes.config.feed),
+        now=now,
+    )
+    return follower, workload
+
+
+def make_feed(wishes: Wishes, upstream: Upstream, url: str) -> Feed:
+    """Return the client of a feed, with the manners of the registries."""
+    limits = wishes.config.limits
+    return Feed(
         base=url,
-        fetcher=mirroring.upstream.fetcher,
-        gate=authority.gate,
+        fetcher=upstream.fetcher,
+        gate=upstream.gate,
         options=FeedOptions(
             token=wishes.feed_token, tries=Backoff(attempts=limits.retries + 1), max_pause=limits.retry_after_max
         ),
     )
-    receipts = Receipts()
-    workload = Workload(attempts=mirroring.attempts, receipts=receipts, workers=limits.packages)
-    wants = wishes.wants(mirroring.selection)
-    return (
-        Follower(
-            feed=feed,
-            store=store,
-            shard=shard,
-            wants=wants,
-            workload=workload,
-            attempts=mirroring.attempts,
-            receipts=receipts,
-            sweep=Sweep(
-                feed=feed,
-                catalogue=Catalogue(mirroring.storage),
-                selection=mirroring.selection,
-                wants=wants,
-                shard=shard,
-                fingerprint_of=mirroring.packages.fingerprint,
-            ),
-            options=FollowOptions(
-                page_rows=settings.page_rows,
-                window=settings.window,
-                reread_every=settings.reread_every,
-                idle_least=settings.idle_least,
-                idle_most=settings.idle_most,
-                sweep_every=settings.sweep_every,
-                sweep_pace=settings.sweep_pace,
-            ),
-            now=now,
-        ),
-        workload,
+
+
+def make_options(settings: FeedSettings) -> FollowOptions:
+    """Return how a follower behaves, as it is configured."""
+    return FollowOptions(
+        page_rows=settings.page_rows,
+        window=settings.window,
+        reread_every=settings.reread_every,
+        idle_least=settings.idle_least,
+        idle_most=settings.idle_most,
+        sweep_every=settings.sweep_every,
+        sweep_pace=settings.sweep_pace,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mirrorwitness.errors import ConfigurationError, SecurityError, UpstreamProtocolError
 from mirrorwitness.npm.times import format_time
+from mirrorwitness.sumdb.records import format_record, parse_record
 from mirrorwitness.tlog.checkpoint import parse_checkpoint
 from mirrorwitness.tlog.cosignature import Statement, fits_cosignature, timestamp_of
 from mirrorwitness.tlog.evidence import check_evidence, parse_evidence
@@ -24,6 +25,7 @@ from mirrorwitness.tlog.proof import parse_proof
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from mirrorwitness.sumdb.records import Record
     from mirrorwitness.tlog.checkpoint import Checkpoint
     from mirrorwitness.tlog.keys import VerifierKey
     from mirrorwitness.tlog.note import Note, Signature
@@ -82,18 +84,21 @@ class NoteReport:
         checkpoint: the tree, where it is one.
         index: of the entry, where it came in a proof.
         lines: each signature line, with what it seems to be, its time, and whether a given key verified it.
+        record: of a checksum database, as it came in a proof's extra data; nobody has verified it.
     """
 
     note: Note
     checkpoint: Checkpoint | None
     index: int | None
     lines: tuple[tuple[Signature, str, int | None, bool | None], ...]
+    record: Record | None = None
 
     def document(self) -> dict[str, object]:
         """Return it as plain data."""
         return {
             "checkpoint": None if self.checkpoint is None else _tree(self.checkpoint),
             "index": self.index,
+            "record": None if self.record is None else format_record(self.record).decode(),
             "text": self.note.text.decode(),
             "signatures": [
                 {
@@ -112,7 +117,9 @@ class NoteReport:
         if self.checkpoint is None:
             return [("text", self.note.text.decode())]
         index = [] if self.index is None else [("entry", str(self.index))]
-        return [*_facts(self.checkpoint), *index]
+        record = self.record
+        said = [] if record is None else [("record", str(record)), ("integrity", record.integrity)]
+        return [*_facts(self.checkpoint), *index, *said]
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the lines as rows of a table."""
@@ -205,18 +212,18 @@ def explain_note(body: bytes, vkeys: Sequence[str]) -> NoteReport:
         ConfigurationError: a key cannot be read, or it is none of these.
     """
     keys = [parse_verifier_key(text, *KeyType) for text in vkeys]
-    index = None
+    index = record = None
     with reading_given():
         if body.startswith(_PROOF):
             proof = parse_proof(body)
-            index, body = proof.index, proof.checkpoint
+            index, body, record = proof.index, proof.checkpoint, _read_record(proof.extra)
         note = parse_note(body)
     try:
         checkpoint = parse_checkpoint(note.text)
     except UpstreamProtocolError:
         checkpoint = None
     lines = [(line, *_guess(line), _verify(line, note, checkpoint, keys)) for line in note.signatures]
-    return NoteReport(note, checkpoint, index, tuple(lines))
+    return NoteReport(note, checkpoint, index, tuple(lines), record)
 
 
 def explain_evidence(body: bytes) -> EvidenceReport:
@@ -238,6 +245,14 @@ def explain_evidence(body: bytes) -> EvidenceReport:
         tuple([(item.key.name, item.timestamp) for item in proof.cosignatures]),
         file.seen,
     )
+
+
+def _read_record(extra: bytes | None) -> Record | None:
+    """Return the record of a checksum database, where that is what came along."""
+    try:
+        return None if extra is None else parse_record(extra)
+    except UpstreamProtocolError:
+        return None
 
 
 def _guess(line: Signature) -> tuple[str, int | None]:

@@ -9,29 +9,33 @@ import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mirrorwitness.errors import ExitCode, MirrorWitnessError
-from mirrorwitness.mirror.audit import Audit, Finding, FindingKind
+from mirrorwitness.mirror.audit import Audit, Finding, FindingKind, ProofTerms
 from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.coverage import CoverageStore, change_of
 from mirrorwitness.mirror.planner import Planner
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.result import Status
 from mirrorwitness.mirror.snapshot import read_snapshot
+from mirrorwitness.mirror.voucher import LogCheck
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.times import format_time
 from mirrorwitness.run.describe import find_signer, take_in
-from mirrorwitness.run.mirroring import prepare_packages
+from mirrorwitness.run.mirroring import open_voucher, prepare_packages
 from mirrorwitness.run.observing import health_terms
 from mirrorwitness.run.serve import format_address, parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
 from mirrorwitness.run.signals import run_until_signal
+from mirrorwitness.run.voucher import name_terms, read_log_terms
 from mirrorwitness.server.options import ServeOptions
 from mirrorwitness.server.registry import make_app
+from mirrorwitness.storage.address import open_storage
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -65,6 +69,7 @@ class AuditSummary:
         findings: what was wrong, before any repair.
         repaired: packages that were wrong and are right now.
         unrepaired: packages that are still wrong, with the reason.
+        unproven: those of them that lack proofs, and nothing else.
         is_repair: whether repair was asked for.
     """
 
@@ -72,12 +77,18 @@ class AuditSummary:
     findings: list[Finding]
     repaired: list[str] = field(default_factory=list[str])
     unrepaired: dict[str, str] = field(default_factory=dict[str, str])
+    unproven: set[str] = field(default_factory=set[str])
     is_repair: bool = False
 
     def exit_code(self) -> ExitCode:
         """Return what the command exits with (P3)."""
-        is_wrong = bool(self.unrepaired) if self.is_repair else self.counts["findings"] > 0
-        return ExitCode.DIVERGENCE if is_wrong else ExitCode.COMPLETE
+        if self.is_repair:
+            wrong, owed = len(self.unrepaired), len(self.unproven)
+        else:
+            wrong, owed = self.counts["findings"], self.counts[f"findings_{FindingKind.MISSING_PROOF}"]
+        if not wrong:
+            return ExitCode.COMPLETE
+        return ExitCode.PARTIAL if wrong == owed else ExitCode.DIVERGENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +105,26 @@ class MirrorStatus:
 
 
 async def make_plan(wishes: Wishes, progress: Progress, *, ask_sizes: bool) -> Plan:
-    """Plan a sync; nothing is written, no tarball is downloaded."""
+    """Plan a sync; no tarball is downloaded, nothing is written but the log's newest checkpoint, where one is asked."""
     selection = wishes.selection()
     names, _ = wishes.packages(selection)
+    log = read_log_terms(wishes.config.log)
     progress.started(len(names))
     async with AsyncExitStack() as stack:
         has_mirror = wishes.config.storage is not None
         storage = await stack.enter_async_context(open_mirror(wishes.config)) if has_mirror else None
         upstream = await stack.enter_async_context(open_upstream(wishes, storage=storage))
         keys, _ = await refresh_keys(None, upstream, wishes.config.signatures)
+        remembering = storage
+        if log is not None and remembering is None:
+            folder = stack.enter_context(TemporaryDirectory(prefix="mirrorwitness-"))
+            remembering = await stack.enter_async_context(open_storage(f"file:{folder}"))
+        voucher = None if remembering is None else open_voucher(wishes, log, remembering, upstream)
         planner = Planner(
             authority=upstream.authority,
             catalogue=None if storage is None else Catalogue(storage),
-            terms=wishes.terms(selection, keys),
+            terms=wishes.terms(selection, keys, log),
+            voucher=voucher,
             workers=wishes.config.limits.packages,
             ask_sizes=ask_sizes,
             progress=progress,
@@ -156,9 +174,17 @@ async def _audit(wishes: Wishes, storage: Storage, names: Sequence[PackageName],
         policy=wishes.config.signatures,
         concurrency=AUDIT_CONCURRENCY,
         progress=progress,
+        proofs=_read_proof_terms(wishes),
     )
     await audit.run(names)
     return audit
+
+
+def _read_proof_terms(wishes: Wishes) -> ProofTerms | None:
+    log = read_log_terms(wishes.config.log)
+    if log is None:
+        return None
+    return ProofTerms(log, name_terms(log), is_required=wishes.config.log.check is LogCheck.REQUIRE)
 
 
 async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary: AuditSummary) -> None:
@@ -166,18 +192,21 @@ async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary:
     packages = await prepare_packages(wishes, storage, upstream)
     signer = await find_signer(wishes.config, storage)
     records: list[PackageRecord] = []
-    wrong: dict[PackageName, set[Version]] = {}
+    found: dict[PackageName, list[Finding]] = {}
     for finding in summary.findings:
-        versions = wrong.setdefault(PackageName(finding.name), set())
-        if finding.version is not None and finding.kind in {FindingKind.WRONG_BYTES, FindingKind.MISSING_TARBALL}:
-            versions.add(Version(finding.version))
-    for name, versions in wrong.items():
+        found.setdefault(PackageName(finding.name), []).append(finding)
+    for name, findings in found.items():
         try:
             _, left_out = wishes.at_home([name], selection)
             if left_out:
                 summary.unrepaired[name] = left_out[0]
                 continue
-            result = await packages.run(name, is_forced=True, replace_bytes=frozenset(versions))
+            result = await packages.run(
+                name,
+                is_forced=True,
+                replace_bytes=_versions_with(findings, _WRONG_BYTES),
+                renew_proofs=_versions_with(findings, _WRONG_PROOFS),
+            )
             await CoverageStore(storage).add(change_of(result.before, result.record), now=format_time(now()))
             if result.record is not None:
                 records.append(result.record)
@@ -188,9 +217,21 @@ async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary:
         problem = result.problem() if result.status is Status.DIVERGED else None
         if again.findings or problem is not None:
             summary.unrepaired[name] = problem or again.findings[0].reason
+            if problem is None and {finding.kind for finding in again.findings} == {FindingKind.MISSING_PROOF}:
+                summary.unproven.add(name)
         else:
             summary.repaired.append(name)
     await take_in(storage, records, key=signer, directory=wishes.config.spool_directory)
+
+
+_WRONG_BYTES: Final = frozenset({FindingKind.WRONG_BYTES, FindingKind.MISSING_TARBALL})
+_WRONG_PROOFS: Final = frozenset({FindingKind.WRONG_PROOF, FindingKind.MISSING_PROOF})
+
+
+def _versions_with(findings: Sequence[Finding], kinds: frozenset[FindingKind]) -> frozenset[Version]:
+    return frozenset(
+        Version(finding.version) for finding in findings if finding.version is not None and finding.kind in kinds
+    )
 
 
 async def read_status(wishes: Wishes) -> MirrorStatus:
@@ -208,8 +249,10 @@ async def read_status(wishes: Wishes) -> MirrorStatus:
     return MirrorStatus(config.storage or "", snapshot)
 
 
-async def serve_mirror(wishes: Wishes, *, listen: str | None, ready: Callable[[str], None]) -> None:
-    """Serve the mirror until a signal arrives."""
+async def serve_mirror(
+    wishes: Wishes, *, listen: str | None, ready: Callable[[str], None], at: int | None = None
+) -> None:
+    """Serve the mirror until a signal arrives; with `at`, as the registry stood at that tree size of the log."""
     config = wishes.config
     host, port = parse_listen(listen or config.serve.listen)
     options = ServeOptions(
@@ -220,6 +263,7 @@ async def serve_mirror(wishes: Wishes, *, listen: str | None, ready: Callable[[s
         fresh_seconds=config.serve.fresh_for,
         budget=config.limits.requests_per_month,
         health=health_terms(config),
+        at=at,
     )
     shutdown = trio.Event()
     async with open_mirror(config) as storage:

@@ -33,6 +33,7 @@ from mirrorwitness.npm.times import format_time
 from mirrorwitness.run.describe import make_summarizer, publish_about, read_lag, read_mirror_key
 from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
 from mirrorwitness.run.signals import run_until_signal
+from mirrorwitness.run.voucher import make_voucher, read_log_terms
 from mirrorwitness.storage.probe import check_storage
 from mirrorwitness.storage.probe_sweep import sweep_leftovers
 
@@ -40,15 +41,26 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from datetime import datetime
 
+    from mirrorwitness.mirror.logword import LogVoucher
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.mirror.select import Selection
     from mirrorwitness.mirror.shards import Shard
     from mirrorwitness.mirror.terms import PackageTerms
+    from mirrorwitness.mirror.voucher import Voucher
     from mirrorwitness.run.session import Upstream, Wishes
     from mirrorwitness.storage import Storage
+    from mirrorwitness.sumdb.terms import Terms
     from mirrorwitness.tlog.keys import SignerKey
 
-__all__ = ["Mirroring", "keep_described", "open_mirroring", "prepare_packages", "record_run", "run_sync"]
+__all__ = [
+    "Mirroring",
+    "keep_described",
+    "open_mirroring",
+    "open_voucher",
+    "prepare_packages",
+    "record_run",
+    "run_sync",
+]
 
 DESCRIBE_EVERY: Final = 600.0
 """Seconds between two publications while a feed is followed: well within the hours that a follower reads again after a
@@ -100,10 +112,15 @@ class Mirroring:
 async def open_mirroring(
     wishes: Wishes, progress: Progress, *, shard: Shard = WHOLE
 ) -> AsyncGenerator[Mirroring, None]:
-    """Open storage and registries, look at the storage once, and bring the signing keys up to date."""
+    """Open storage and registries, look at the storage once, and bring signing keys and the log's head up to date.
+
+    Raises:
+        SecurityError: the log forked, or its checkpoint is not acceptable; nothing was changed.
+    """
     started = now()
     selection = wishes.selection()
     mirror_key = read_mirror_key(wishes.config)
+    log = read_log_terms(wishes.config.log)
     async with (
         open_mirror(wishes.config) as storage,
         open_upstream(wishes, storage=storage, shards=shard.total) as upstream,
@@ -115,8 +132,10 @@ async def open_mirroring(
             storage_check = await _check_briefly(storage)
         keys, alarms = await refresh_keys(storage, upstream, wishes.config.signatures)
         alarms += await _sweep_probes(storage)
-        terms = wishes.terms(selection, keys)
-        packages = _make_packages(wishes, storage, upstream, terms, progress)
+        voucher = open_voucher(wishes, log, storage, upstream, shards=shard.total)
+        alarms += [] if voucher is None else await voucher.start()
+        terms = wishes.terms(selection, keys, log)
+        packages = _make_packages(wishes, storage, upstream, terms, progress, voucher=voucher)
         feed = wishes.config.feed
         with SummaryKeeper(summarizer=make_summarizer(storage), directory=wishes.config.spool_directory) as keeper:
             attempts = Attempts(
@@ -257,16 +276,38 @@ async def prepare_packages(wishes: Wishes, storage: Storage, upstream: Upstream)
 
     Raises:
         SelectionError: nothing is selected.
-        SignatureError: the registry shows other bytes under a known keyid.
+        SecurityError: the registry shows other bytes under a known keyid, or the log forked.
         StorageError: the signing keys cannot be read or written.
+        UpstreamError: the log cannot be read, and without its word nothing could be served.
     """
     selection = wishes.selection()
+    log = read_log_terms(wishes.config.log)
     keys, _ = await refresh_keys(storage, upstream, wishes.config.signatures)
-    return _make_packages(wishes, storage, upstream, wishes.terms(selection, keys), SilentProgress())
+    voucher = open_voucher(wishes, log, storage, upstream)
+    if voucher is not None:
+        await voucher.advance()
+    terms = wishes.terms(selection, keys, log)
+    return _make_packages(wishes, storage, upstream, terms, SilentProgress(), voucher=voucher)
+
+
+def open_voucher(
+    wishes: Wishes, log: Terms | None, storage: Storage, upstream: Upstream, *, shards: int = 1
+) -> LogVoucher | None:
+    """Put together what asks the log; None where there is no log to ask."""
+    if log is None:
+        return None
+    rate = wishes.config.limits.requests_per_second / shards
+    return make_voucher(wishes.config.log, log, storage=storage, fetcher=upstream.fetcher, rate=rate or None, now=now)
 
 
 def _make_packages(
-    wishes: Wishes, storage: Storage, upstream: Upstream, terms: PackageTerms, progress: Progress
+    wishes: Wishes,
+    storage: Storage,
+    upstream: Upstream,
+    terms: PackageTerms,
+    progress: Progress,
+    *,
+    voucher: Voucher | None,
 ) -> PackageSync:
     limits = wishes.config.limits
     catalogue = Catalogue(storage)
@@ -290,6 +331,7 @@ def _make_packages(
         tarballs=tarballs,
         terms=terms,
         now=now,
+        voucher=voucher,
     )
 
 

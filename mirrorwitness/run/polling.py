@@ -8,8 +8,11 @@ Rules:
   (`next_delay`), so that those which hang do not take all places.
 - The witness publishes what it cosigned by itself. Distributors are told after it, under a deadline of their own; one
   that fails is a warning, and a follower tries it again with the log's next poll.
-- Once: the exit code is 4 where a log contradicts itself or us, shows less than before, or serves what does not verify;
-  else 5 where none could be read, 3 where some could not be cosigned (named), 0 where all are cosigned or unchanged.
+- A log that is disabled while a follower runs is not polled any more, and nobody is told of it, from the next look on
+  (`mirrorwitness.run.watching`); enabled again it is polled again.
+- Once: the exit code is 4 where a log contradicts itself or us, shows less than before for longer than caches do, or
+  serves what does not verify; else 5 where none could be read, 3 where some could not be cosigned (named), 0 where all
+  are cosigned, unchanged, or behind what they have pushed to us.
 
 What it does not do: decide (`mirrorwitness.witness.decision`), or answer logs that push (`witness serve`; both may run
 over one storage).
@@ -29,10 +32,11 @@ import trio
 
 from mirrorwitness.errors import ConfigurationError, ExitCode, UpstreamError
 from mirrorwitness.fetch import Backoff, FetchOptions, HostGate, Patience, make_user_agent, open_fetcher
-from mirrorwitness.mirror.side_by_side import for_each
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signals import run_until_signal
-from mirrorwitness.run.witnessing import keep_logs_fresh, open_witness
+from mirrorwitness.run.watching import keep_logs_fresh, watch_decisions
+from mirrorwitness.run.witnessing import open_witness
+from mirrorwitness.storage.side_by_side import for_each
 from mirrorwitness.sumdb.logclient import TRIES, LogClient
 from mirrorwitness.tlog.keys import KeyType
 from mirrorwitness.tlog.note import parse_note
@@ -76,6 +80,7 @@ PATIENCE: Final = Patience(connect=10 * SECONDS, head=15 * SECONDS, grace=15 * S
 _DIVERGED: Final = frozenset({Action.FORKED, Action.OLDER_HEAD, Action.UNVERIFIED, Action.ROLLED_BACK})
 _FAILED: Final = frozenset({Action.REFUSED, Action.UNREAD})
 _NEW: Final = frozenset({Action.COSIGNED, Action.REFRESHED})
+_TOLD: Final = _NEW | {Action.BEHIND}
 
 _log = logging.getLogger("mirrorwitness.witness")
 
@@ -88,6 +93,7 @@ class PollWishes:
         witness: whose witness it is, and which logs.
         dialect: how the logs name what they serve; Go's own has its own dialect in any case.
         refresh: seconds after which an unchanged head is cosigned again.
+        older_after: seconds for which a head may be older than what was cosigned before that is an alarm.
         every: seconds between two polls of a log.
         distributors: URLs of distributors that are told what was cosigned.
         contact: how an operator of a log reaches ours.
@@ -98,6 +104,7 @@ class PollWishes:
     witness: WitnessWishes
     dialect: Dialect = Dialect.TILES
     refresh: float = 3600 * SECONDS
+    older_after: float = 600 * SECONDS
     every: float = 60 * SECONDS
     distributors: tuple[str, ...] = ()
     contact: str | None = None
@@ -175,15 +182,16 @@ class Poller:
         return f"<Poller of {len(self._feeders)} logs, {len(self._distributors)} distributors>"
 
     async def poll_all(self) -> tuple[Polled, ...]:
-        """Poll every log once."""
+        """Poll every log once, but those that are disabled."""
+        feeders = [feeder for feeder in self._feeders if not feeder.is_disabled]
         found: dict[int, Polled] = {}
 
         async def work(item: tuple[int, Feeder]) -> None:
             number, feeder = item
             found[number] = await self.poll(feeder)
 
-        await for_each(enumerate(self._feeders), work, at_once=LOGS_AT_ONCE)
-        return tuple([found[number] for number in range(len(self._feeders))])
+        await for_each(enumerate(feeders), work, at_once=LOGS_AT_ONCE)
+        return tuple([found[number] for number in range(len(feeders))])
 
     async def follow(self, *, every: float, stop: trio.Event, jitter: Callable[[], float]) -> None:
         """Poll each log again and again.
@@ -206,8 +214,9 @@ class Poller:
                     await stop.wait()
                 if stop.is_set():
                     return
-                polled = await self.poll(self._feeders[number])
-                failures[number] = failures[number] + 1 if polled.action is Action.UNREAD else 0
+                feeder = self._feeders[number]
+                is_unread = not feeder.is_disabled and (await self.poll(feeder)).action is Action.UNREAD
+                failures[number] = failures[number] + 1 if is_unread else 0
                 heapq.heappush(due, (trio.current_time() + next_delay(every, failures[number], jitter()), number))
 
         async with trio.open_nursery() as nursery:
@@ -275,8 +284,9 @@ async def follow_logs(wishes: PollWishes, *, jitter: Callable[[], float] = rando
         Whether the polls that were under way then could be finished.
 
     Raises:
-        ConfigurationError: keys, logs, URLs or the storage do not fit, or no log has a URL.
-        RolledBackError: state was lost, or is older than what was published.
+        ConfigurationError: keys, logs, URLs or the storage do not fit, or no log has a URL; or a key was retired
+            meanwhile.
+        RolledBackError: state was lost, before or meanwhile, or is older than what was published.
         StorageError: a storage failed before any log was polled.
     """
     stop = trio.Event()
@@ -289,11 +299,13 @@ async def follow_logs(wishes: PollWishes, *, jitter: Callable[[], float] = rando
             nonlocal is_finished
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(keep_logs_fresh, running, wishes.witness, told=_say_nothing))
+                nursery.start_soon(partial(watch_decisions, running, stop=stop.set))
                 await poller.follow(every=wishes.every, stop=stop, jitter=jitter)
                 is_finished = True
                 nursery.cancel_scope.cancel()
 
         await run_until_signal(work, stop=stop.set)
+    running.check_not_stopped()
     return is_finished
 
 
@@ -328,15 +340,19 @@ def _make_feeders(wishes: PollWishes, running: RunningWitness, fetcher: Fetcher,
                 log=log, url=log.url, dialect=wishes.dialect, fetcher=fetcher, gate=gate, tries=wishes.tries
             ),
             refresh=wishes.refresh,
+            older_after=wishes.older_after,
             now=lambda: now().timestamp(),
             storage=running.storage,
             on_fork=running.on_fork,
         )
         for log in witness.logs
-        if log.url is not None and not log.is_disabled
+        if log.url is not None
     ]
-    if not feeders:
-        raise ConfigurationError("no log to poll: give --log VKEY=URL, the URL being what comes before /checkpoint")
+    if all(feeder.is_disabled for feeder in feeders):
+        hint = f"; all {len(feeders)} that have one are disabled" if feeders else ""
+        raise ConfigurationError(
+            f"no log to poll: give --log VKEY=URL, the URL being what comes before /checkpoint{hint}"
+        )
     return feeders
 
 
@@ -346,7 +362,7 @@ def _say_nothing(_sentence: str) -> None:
 
 def _log_polled(polled: Polled) -> None:
     failed = logging.ERROR if polled.action in _DIVERGED else logging.WARNING if polled.action in _FAILED else None
-    level = failed or (logging.INFO if polled.action in _NEW else logging.DEBUG)
+    level = failed or (logging.INFO if polled.action in _TOLD else logging.DEBUG)
     _log.log(level, "log_polled", extra=_document(polled))
 
 

@@ -265,7 +265,7 @@ async def _open_tree(wishes: ProveWishes) -> AsyncGenerator[_Tree, None]:
     dialect = dialect_of(log.origin, wishes.dialect)
     async with open_fetcher(options) as fetcher:
         client = LogClient(log=log, url=log.url, dialect=dialect, fetcher=fetcher, gate=gate, tries=wishes.tries)
-        yield _Tree(client, dialect, await client.read_head(), wishes.policy)
+        yield _Tree(client, dialect, await client.open_head(), wishes.policy)
 
 
 async def _prove_inclusion(tree: _Tree, index: int) -> Proven:

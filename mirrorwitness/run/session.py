@@ -26,10 +26,12 @@ from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.pauses import SharedPauses
 from mirrorwitness.mirror.select import expand, make_selection
 from mirrorwitness.mirror.terms import PackageTerms
+from mirrorwitness.mirror.voucher import LogCheck
 from mirrorwitness.npm.registry import Registry, RegistryOptions
 from mirrorwitness.npm.signatures import KeyRing, SignaturePolicy, format_keys, parse_keys
 from mirrorwitness.run.budgeting import find_free_origins, open_lease, worker_name
 from mirrorwitness.run.scopes import Home, is_same_registry, keep_home
+from mirrorwitness.run.voucher import name_terms
 from mirrorwitness.storage.address import open_storage
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.select import Rule, Selection
     from mirrorwitness.npm.names import PackageName
     from mirrorwitness.storage import Storage
+    from mirrorwitness.sumdb.terms import Terms
 
 __all__ = ["Upstream", "Wishes", "now", "open_mirror", "open_upstream", "refresh_keys"]
 
@@ -104,8 +107,8 @@ class Wishes:
             return selection.matches
         return lambda name: selection.matches(name) and name.partition("/")[0] not in foreign
 
-    def terms(self, selection: Selection, keys: KeyRing) -> PackageTerms:
-        """Return what every package is judged by."""
+    def terms(self, selection: Selection, keys: KeyRing, log: Terms | None = None) -> PackageTerms:
+        """Return what every package is judged by; `log` is whom to believe about the log that is asked."""
         config = self.config
         base = config.public_url or layout.STORED_BASE
         return PackageTerms(
@@ -114,6 +117,9 @@ class Wishes:
             policy=config.signatures,
             public_base=base,
             withdrawn=config.withdrawn,
+            check=LogCheck.OFF if log is None else config.log.check,
+            log=name_terms(log),
+            confusion=config.log.confusion,
         )
 
 

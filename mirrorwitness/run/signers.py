@@ -1,4 +1,4 @@
-"""Open the keys of a witness, wherever they are.
+"""Open the keys of a witness, wherever they are; and those of a log, which are in files or the environment.
 
     FILE                             ``PRIVATE+KEY+…`` or PEM, readable by its owner only
     env:NAME                         the same text in a variable
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 from mirrorwitness.config.layers import PASSPHRASE_VARIABLE
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.run.kms_address import KMS_SCHEME, parse_kms_address
+from mirrorwitness.tlog.checkpoint import LOG_KEYS
 from mirrorwitness.tlog.cosignature import COSIGNER_KEYS
 from mirrorwitness.tlog.keys import parse_signer_key
 from mirrorwitness.tlog.pem import SALT_BYTES, encrypt_pem, is_pem, make_pem, open_pem, parse_pem
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from mirrorwitness.tlog.keys import SignerKey
     from mirrorwitness.witness.signer import Signer
 
-__all__ = ["PASSPHRASE_VARIABLE", "ask_passphrase", "format_pem", "open_signers"]
+__all__ = ["PASSPHRASE_VARIABLE", "ask_passphrase", "format_pem", "open_signers", "read_log_keys"]
 
 KEY_LIMIT: Final = 64 * 1024
 """Bytes of the largest key file read."""
@@ -86,6 +87,31 @@ async def open_signers(
         yield signers
 
 
+def read_log_keys(sources: Sequence[str]) -> tuple[SignerKey, ...]:
+    """Read the keys of a log: ``PRIVATE+KEY+…``, one on each line of a FILE or of the variable of env:NAME.
+
+    Raises:
+        ConfigurationError: there are none, one cannot be read, or others can read its file; or they have two names.
+    """
+    if not sources:
+        raise ConfigurationError("no key: give --key FILE, made by `mirrorwitness sumdb init`")
+    keys: list[SignerKey] = []
+    for source in sources:
+        if source.startswith(_KEY_BEGINNINGS):
+            raise _given_itself()
+        try:
+            lines = _read_source(source).split("\n")
+            keys += [parse_signer_key(line.strip(), *LOG_KEYS) for line in lines if line.strip()]
+        except ConfigurationError as error:
+            raise ConfigurationError(f"--key {source}: {error}") from error
+    names = sorted({key.name for key in keys})
+    if len(names) != 1:
+        raise ConfigurationError(
+            f"--key: found keys of {', '.join(names)[:200] or 'nobody'}, expected those of one log"
+        )
+    return tuple(keys)
+
+
 def format_pem(key: SignerKey, passphrase: str | None) -> str:
     """Write a cosigner's key as a PEM file; the result is as secret as the key, or as the passphrase is good.
 
@@ -114,10 +140,7 @@ def ask_passphrase(source: str) -> str:
 
 def _open_source(source: str, passphrase: Callable[[str], str] | None) -> LocalSigner | KmsAddress:
     if source.startswith(_KEY_BEGINNINGS):
-        raise ConfigurationError(
-            "--key has a private key in place of a file's name; who can list processes may have read it: make a new "
-            "one, and give its FILE or env:NAME"
-        )
+        raise _given_itself()
     if source.startswith(KMS_SCHEME):
         return parse_kms_address(source)
     if source.startswith(_PKCS11):
@@ -133,12 +156,23 @@ def _open_source(source: str, passphrase: Callable[[str], str] | None) -> LocalS
 
 
 def _read_key(source: str, passphrase: Callable[[str], str] | None) -> SignerKey:
-    is_variable = source.startswith(_ENVIRONMENT)
-    text = _read_variable(source.removeprefix(_ENVIRONMENT)) if is_variable else _read_private(Path(source))
+    text = _read_source(source)
     if not is_pem(text):
         return parse_signer_key(text.strip(), *COSIGNER_KEYS)
     pem = parse_pem(text)
     return open_pem(pem, _find_passphrase(source, passphrase) if pem.is_encrypted else None)
+
+
+def _given_itself() -> ConfigurationError:
+    return ConfigurationError(
+        "--key has a private key in place of a file's name; who can list processes may have read it: make a new "
+        "one, and give its FILE or env:NAME"
+    )
+
+
+def _read_source(source: str) -> str:
+    is_variable = source.startswith(_ENVIRONMENT)
+    return _read_variable(source.removeprefix(_ENVIRONMENT)) if is_variable else _read_private(Path(source))
 
 
 def _find_passphrase(source: str, passphrase: Callable[[str], str] | None) -> str:

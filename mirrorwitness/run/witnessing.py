@@ -8,31 +8,30 @@ Rules:
 - Keys come from wherever they are kept (`mirrorwitness.run.signers`).
 - A mistake in a flag is an error, and one in a list a sentence: lists are other people's
   (`mirrorwitness.witness.known`). Only at the start a list has to be readable.
-- What goes wrong while a running witness reads its lists again is an event; it goes on with the logs that it has.
+- A running witness goes on with what it has, whatever goes wrong with lists, and ends where its keys may sign no more
+  (`mirrorwitness.run.watching`).
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from mirrorwitness.errors import ConfigurationError, PreconditionFailedError, StorageError
 from mirrorwitness.npm.times import format_time
-from mirrorwitness.run.files import read_file
 from mirrorwitness.run.inspecting import reading_given
+from mirrorwitness.run.log_lists import complain, read_lists
 from mirrorwitness.run.serve import format_address, parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signals import run_until_signal
 from mirrorwitness.run.signers import ask_passphrase, open_signers
+from mirrorwitness.run.watching import keep_logs_fresh, watch_decisions
 from mirrorwitness.run.webhook import check_webhook, open_webhook
 from mirrorwitness.server.witness import WitnessApp
 from mirrorwitness.storage.address import open_storage
@@ -41,14 +40,15 @@ from mirrorwitness.storage.probe_verdict import Role, Verdict
 from mirrorwitness.tlog.evidence import evidence_key, make_evidence
 from mirrorwitness.tlog.keys import KeyType
 from mirrorwitness.witness.known import Roster, find_known, list_known, set_disabled
-from mirrorwitness.witness.loglist import MAX_LIST_BYTES, parse_log_list
 from mirrorwitness.witness.logs import LogSet, parse_log_flags
 from mirrorwitness.witness.rates import Rates
 from mirrorwitness.witness.service import Witness
 from mirrorwitness.witness.startup import (
     check_identity,
+    check_kept,
     check_states,
     open_identity,
+    publish_again,
     restore_identity,
     retire_keys,
 )
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from mirrorwitness.tlog.checkpoint import Checkpoint
     from mirrorwitness.tlog.keys import VerifierKey
     from mirrorwitness.witness.known import KnownLog
-    from mirrorwitness.witness.loglist import ListedLog
     from mirrorwitness.witness.logs import WitnessedLog
     from mirrorwitness.witness.service import Fork
     from mirrorwitness.witness.signer import Signer
@@ -71,7 +70,6 @@ __all__ = [
     "WitnessWishes",
     "adopt_checkpoint",
     "keep_fork",
-    "keep_logs_fresh",
     "manage_logs",
     "open_witness",
     "retire_witness",
@@ -119,6 +117,7 @@ class RunningWitness:
         storage: its storage.
         roster: takes in what lists name.
         on_fork: keeps a proof of a fork, and tells the webhook.
+        check_kept: checks that its keys may sign on (`mirrorwitness.witness.startup.check_kept`).
         notes: sentences for the operator.
     """
 
@@ -126,7 +125,18 @@ class RunningWitness:
     storage: Storage
     roster: Roster
     on_fork: Callable[[Fork], Awaitable[None]]
+    check_kept: Callable[[], Awaitable[None]]
     notes: tuple[str, ...] = ()
+
+    def check_not_stopped(self) -> None:
+        """Check that nothing was found meanwhile for which it had to stop.
+
+        Raises:
+            ConfigurationError: a key was retired.
+            RolledBackError: the storage does not know any more whose it is.
+        """
+        if self.witness.stopped is not None:
+            raise self.witness.stopped
 
 
 @asynccontextmanager
@@ -140,7 +150,7 @@ async def open_witness(wishes: WitnessWishes) -> AsyncGenerator[RunningWitness, 
     """
     if wishes.anchor == wishes.storage:
         raise ConfigurationError(f"--anchor {wishes.anchor} is --storage: restored together, it would tell nothing")
-    wanted, listed = _read_flags(wishes), _read_lists(wishes)
+    wanted, listed = _read_flags(wishes), read_lists(wishes.lists)
     if wishes.webhook is not None:
         check_webhook(wishes.webhook)
     async with AsyncExitStack() as stack:
@@ -162,37 +172,7 @@ async def open_witness(wishes: WitnessWishes) -> AsyncGenerator[RunningWitness, 
         on_fork = partial(keep_fork, storage, logs, own, tell=tell)
         rates = Rates(per_second=wishes.rate)
         witness = Witness(logs=logs, state=state, signers=signers, own=own, now=_seconds, rates=rates, on_fork=on_fork)
-        yield RunningWitness(witness, storage, roster, on_fork, notes)
-
-
-async def keep_logs_fresh(running: RunningWitness, wishes: WitnessWishes, *, told: Callable[[str], None]) -> None:
-    """Read the lists again and again, as often as is wished and on SIGHUP, and look for logs that were disabled.
-
-    *Resources*: SIGHUP. *Errors*: none but bugs; what fails is an event, and tried again the next time.
-    *Cancellation*: at any point; this never returns.
-
-    Args:
-        running: a witness.
-        wishes: which lists, and how often.
-        told: told sentences for the operator, each once.
-    """
-    unread: set[str] = set()
-    with trio.open_signal_receiver(signal.SIGHUP) as hangups:
-        while True:
-            with trio.move_on_after(wishes.refresh_lists or math.inf):
-                await anext(hangups)
-            listed, failed = await trio.to_thread.run_sync(_read_readable, wishes.lists)
-            _complain([text for text in failed if text not in unread], told)
-            unread = set(failed)
-            try:
-                found = await running.roster.refresh(listed)
-            except (ConfigurationError, StorageError) as error:  # what lies in the storage, or the storage itself
-                _log.error("logs_not_refreshed", extra={"error": str(error)})
-                continue
-            _complain(found.complaints, told)
-            if found.added or found.disabled or found.enabled:
-                extra = {"added": len(found.added), "disabled": found.disabled, "enabled": found.enabled}
-                _log.info("logs_refreshed", extra=extra)
+        yield RunningWitness(witness, storage, roster, on_fork, partial(check_kept, storage, anchor, verifiers), notes)
 
 
 async def manage_logs(address: str, *, disable: str | None = None, enable: str | None = None) -> tuple[KnownLog, ...]:
@@ -224,22 +204,30 @@ async def serve_witness(
         listen: host and port.
         ready: told the address once requests are accepted.
         told: told sentences for the operator.
+
+    Raises:
+        ConfigurationError: keys, logs, the storage or the address do not fit; or a key was retired meanwhile.
+        RolledBackError: state was lost, before or meanwhile, or is older than what was published.
+        StorageError: a storage failed before requests were accepted.
     """
     host, port = parse_listen(listen)
     shutdown = trio.Event()
     async with open_witness(wishes) as running:
-        _complain(running.notes, told)
+        complain(running.notes, told)
         app = WitnessApp(witness=running.witness, storage=running.storage, signs_subtrees=wishes.signs_subtrees)
 
         async def work() -> None:
             async with trio.open_nursery() as beside:
                 beside.start_soon(partial(keep_logs_fresh, running, wishes, told=told))
+                beside.start_soon(partial(watch_decisions, running, stop=shutdown.set))
+                beside.start_soon(publish_again, running.witness)
                 async with trio.open_nursery() as nursery:
                     start = partial(serve_app, app, host=host, port=port, shutdown=shutdown)
                     ready(format_address(await nursery.start(start)))
                 beside.cancel_scope.cancel()
 
         await run_until_signal(work, stop=shutdown.set)
+    running.check_not_stopped()  # out here, as errors that pass through a webhook's tasks come in a group
 
 
 async def adopt_checkpoint(wishes: WitnessWishes, *, body: bytes) -> Checkpoint:
@@ -251,7 +239,7 @@ async def adopt_checkpoint(wishes: WitnessWishes, *, body: bytes) -> Checkpoint:
         SignatureError: the log, or this witness, did not sign it.
         StorageError: a storage failed.
     """
-    wanted, listed = _read_flags(wishes), _read_lists(wishes)
+    wanted, listed = _read_flags(wishes), read_lists(wishes.lists)
     async with AsyncExitStack() as stack:
         keys = [signer.verifier for signer in await _open_signers(stack, wishes)]
         LogSet(wanted, cosigners=keys)  # says what is wrong with the flags before a storage is opened
@@ -329,34 +317,8 @@ async def keep_fork(
         tell(fork.origin, body)
 
 
-def _complain(sentences: Sequence[str], told: Callable[[str], None]) -> None:
-    for sentence in sentences:
-        _log.warning("log_list", extra={"reason": sentence})
-        told(sentence)
-
-
 def _read_flags(wishes: WitnessWishes) -> list[WitnessedLog]:
     return [replace(log, refuses_extensions=wishes.refuses_extensions) for log in parse_log_flags(wishes.logs)]
-
-
-def _read_lists(wishes: WitnessWishes) -> list[ListedLog]:
-    return [item for name in wishes.lists for item in _read_list(name)]
-
-
-def _read_readable(names: Sequence[str]) -> tuple[list[ListedLog], list[str]]:
-    """Read the lists that can be read, and say what is wrong with the others."""
-    listed: list[ListedLog] = []
-    failed: list[str] = []
-    for name in names:
-        try:
-            listed += _read_list(name)
-        except ConfigurationError as error:
-            failed.append(str(error))
-    return listed, failed
-
-
-def _read_list(name: str) -> tuple[ListedLog, ...]:
-    return parse_log_list(read_file(Path(name), limit=MAX_LIST_BYTES), name=name)
 
 
 def _seconds() -> float:

@@ -108,12 +108,14 @@ class Request:
         path: percent-encoded, without the query, as it came over the wire.
         headers: by lower-case name; lines of one name are joined with a comma.
         scheme: the connection's own.
+        query: percent-encoded, without the question mark; empty where there is none.
     """
 
     method: str
     path: str
     headers: Mapping[str, str]
     scheme: str
+    query: str = ""
 
 
 Handler: TypeAlias = Callable[[Request, "Exchange"], Awaitable[None]]
@@ -256,6 +258,7 @@ def _make_request(scope: Scope) -> Request:
         path=raw.decode("latin-1"),
         headers=_join_headers(scope["headers"]),
         scheme=scope.get("scheme", "http"),
+        query=scope.get("query_string", b"").decode("latin-1"),
     )
     if "host" in request.headers and parse_host(request.headers["host"]) is None:
         raise RequestError(400, "the Host header is not one host with an optional port")

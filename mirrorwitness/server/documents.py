@@ -8,6 +8,7 @@ Rules:
   fields of the cache's key, never joined to a string, so no request can be made to hit another's entry.
 - The cache is bounded in bytes; documents over `LARGE_BYTES` are parsed, rendered and compressed in a thread, and at
   most `LARGE_JOBS` of them at a time, so memory does not grow with the number of clients (P10).
+- A view of a tree size is a representation of its own, named by what it was made from (`mirrorwitness.server.views`).
 - A stored document that cannot be parsed is an error that names its key; the old rendering is not served in its place.
 
 *Cancellation*: whoever waits for a rendering may leave; the rendering is finished by another who waits, or dropped.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from mirrorwitness.npm.names import PackageName
     from mirrorwitness.npm.packument import Packument
+    from mirrorwitness.server.views import View
     from mirrorwitness.storage import ObjectInfo, Storage
 
 __all__ = [
@@ -83,6 +85,7 @@ class _Representation(NamedTuple):
     wanted: str
     base: str
     coding: Coding
+    view: str = ""
 
 
 class _Fresh(NamedTuple):
@@ -98,10 +101,10 @@ class Documents:
         self._fresh_seconds = fresh_seconds
         self._fresh: ByteCache[str, _Fresh] = ByteCache(capacity=_FRESHNESS_BYTES)
         self._renderings: ByteCache[_Representation, tuple[str, Rendering]] = ByteCache(capacity=cache_bytes)
-        self._indexes: ByteCache[str, Index] = ByteCache(capacity=cache_bytes // 4)
+        self._indexes: ByteCache[tuple[str, str], Index] = ByteCache(capacity=cache_bytes // 4)
         self._stats: Flights[str, ObjectInfo | None] = Flights()
         self._flights: Flights[tuple[_Representation, str], Rendering | None] = Flights()
-        self._index_flights: Flights[tuple[str, str], Index] = Flights()
+        self._index_flights: Flights[tuple[str, str, str], Index] = Flights()
         self._large = trio.CapacityLimiter(LARGE_JOBS)
         self._threads = trio.CapacityLimiter(LARGE_JOBS)
 
@@ -119,8 +122,8 @@ class Documents:
             return known.info
         return await self._stats.run(key, partial(self._stat, key))
 
-    async def find_index(self, name: PackageName) -> Index | None:
-        """Return what can be installed of a package, None where the mirror does not have it.
+    async def find_index(self, name: PackageName, view: View | None = None) -> Index | None:
+        """Return what can be installed of a package, or of its view; None where the mirror does not have it.
 
         Raises:
             DamagedObjectError: the stored packument cannot be parsed.
@@ -130,15 +133,23 @@ class Documents:
         info = await self.stat(key)
         if info is None:
             return None
-        known = self._indexes.get(key)
+        shown = _name(view)
+        known = self._indexes.get((key, shown))
         if known is not None and known.source == info.etag:
             return known
-        return await self._index_flights.run((key, info.etag), partial(self._make_index, name, info))
+        return await self._index_flights.run((key, info.etag, shown), partial(self._make_index, name, info, view))
 
     async def render(
-        self, name: PackageName, *, form: Form, base: str, coding: Coding, wanted: str = ""
+        self,
+        name: PackageName,
+        *,
+        form: Form,
+        base: str,
+        coding: Coding,
+        wanted: str = "",
+        view: View | None = None,
     ) -> Rendering | None:
-        """Return one representation of a package, None where the mirror does not have it.
+        """Return one representation of a package, or of its view; None where the mirror does not have it.
 
         Raises:
             DamagedObjectError: the stored packument cannot be parsed.
@@ -146,14 +157,14 @@ class Documents:
         """
         if form is Form.VERSION:
             # Made-up versions cost a look-up, not a parse, and never enter the cache.
-            index = await self.find_index(name)
+            index = await self.find_index(name, view)
             version = None if index is None else index.resolve(wanted)
             if version is None:
                 return None
             wanted = version
         key = packument_key(name)
-        representation = _Representation(key, form, wanted, base, coding)
-        return await self._find(representation, partial(self._render, name, representation))
+        representation = _Representation(key, form, wanted, base, coding, _name(view))
+        return await self._find(representation, partial(self._render, name, representation, view))
 
     async def copy(self, key: str, *, coding: Coding) -> Rendering | None:
         """Return a stored JSON document as it is, None where there is none.
@@ -191,31 +202,33 @@ class Documents:
         self._fresh.put(key, _Fresh(info, asked_at + self._fresh_seconds), size=_INFO_BYTES)
         return body, info
 
-    async def _make_index(self, name: PackageName, info: ObjectInfo) -> Index:
+    async def _make_index(self, name: PackageName, info: ObjectInfo, view: View | None) -> Index:
         async def make() -> Index:
             found = await self._read(info.key)
             if found is None:
                 return Index(source=info.etag, files={}, tags={}, names=frozenset())
             body, read = found
-            return await self._work(len(body), partial(_parse, body, name, read))
+            return await self._work(len(body), partial(_parse, body, name, read, view))
 
         index = await self._bounded(info.size, make)
-        self._indexes.put(info.key, index, size=index.size)
+        self._indexes.put((info.key, _name(view)), index, size=index.size)
         return index
 
-    async def _render(self, name: PackageName, representation: _Representation, info: ObjectInfo) -> Rendering | None:
+    async def _render(
+        self, name: PackageName, representation: _Representation, view: View | None, info: ObjectInfo
+    ) -> Rendering | None:
         async def make() -> tuple[Rendering | None, Index] | None:
             found = await self._read(info.key)
             if found is None:
                 return None
             body, read = found
-            return await self._work(len(body), partial(_parse_and_render, body, name, representation, read))
+            return await self._work(len(body), partial(_parse_and_render, body, name, representation, view, read))
 
         made = await self._bounded(info.size, make)
         if made is None:
             return None
         rendering, index = made
-        self._indexes.put(info.key, index, size=index.size)
+        self._indexes.put((info.key, representation.view), index, size=index.size)
         self._keep(representation, index.source, rendering)
         return rendering
 
@@ -250,26 +263,31 @@ class Documents:
         return await trio.to_thread.run_sync(work, limiter=self._threads)
 
 
-def _parse(body: bytes, name: PackageName, info: ObjectInfo) -> Index:
-    return _parse_both(body, name, info)[1]
+def _name(view: View | None) -> str:
+    return "" if view is None else f"at {view.source}"
 
 
-def _parse_both(body: bytes, name: PackageName, info: ObjectInfo) -> tuple[Packument, Index]:
+def _parse(body: bytes, name: PackageName, info: ObjectInfo, view: View | None) -> Index:
+    return _parse_both(body, name, info, view)[1]
+
+
+def _parse_both(body: bytes, name: PackageName, info: ObjectInfo, view: View | None) -> tuple[Packument, Index]:
     try:
         packument = parse_packument(body, name=name)
     except UpstreamProtocolError as error:
         raise DamagedObjectError(
             f"the stored object {info.key} is damaged; the mirror's operator can run: mirrorwitness audit"
         ) from error
-    return packument, make_index(packument, source=info.etag)
+    return packument, make_index(packument, source=info.etag, view=view)
 
 
 def _parse_and_render(
-    body: bytes, name: PackageName, representation: _Representation, info: ObjectInfo
+    body: bytes, name: PackageName, representation: _Representation, view: View | None, info: ObjectInfo
 ) -> tuple[Rendering | None, Index]:
-    packument, index = _parse_both(body, name, info)
+    packument, index = _parse_both(body, name, info, view)
     form = representation.form or Form.FULL
-    rendered = render_form(packument, index, form=form, base=representation.base, wanted=representation.wanted)
+    base, wanted = representation.base, representation.wanted
+    rendered = render_form(packument, index, form=form, base=base, wanted=wanted, view=view)
     return (None if rendered is None else _finish(rendered, representation.coding)), index
 
 

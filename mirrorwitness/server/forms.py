@@ -6,6 +6,7 @@ Rules (P2, P4):
   file each one has. Documents are rendered with exactly those versions, and a tarball is answered only where the index
   names its file; so what is named can be fetched, and nothing else can.
 - A version that the parser refused, or whose file name is not safe as a key, is left out at both doors.
+- A view of a tree size is the same document with the versions of that size, and without the times of later ones.
 - Rendering changes ``dist.tarball`` only (`mirrorwitness.npm.packument` keeps the rest as it was).
 
 This module does no I/O.
@@ -24,12 +25,14 @@ from mirrorwitness.mirror.layout import tarball_url
 from mirrorwitness.npm.abbreviated import render_abbreviated, render_version
 from mirrorwitness.npm.names import Version
 from mirrorwitness.npm.packument import render_full, repair_dist_tags
+from mirrorwitness.npm.splice import keep_times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mirrorwitness.npm.names import PackageName
     from mirrorwitness.npm.packument import Packument
+    from mirrorwitness.server.views import View
 
 __all__ = ["Form", "Index", "find_file", "make_index", "render_form"]
 
@@ -74,19 +77,21 @@ class Index:
         return version if version in self.files else None
 
 
-def make_index(packument: Packument, *, source: str) -> Index:
-    """Say which versions of a stored document can be installed."""
+def make_index(packument: Packument, *, source: str, view: View | None = None) -> Index:
+    """Say which versions of a stored document can be installed, at some tree size where there is a view."""
     found = {
         version: find_file(manifest.tarball)
         for version, manifest in packument.versions.items()
-        if manifest.refused is None
+        if manifest.refused is None and (view is None or version in view.versions)
     }
     files = {version: file for version, file in found.items() if file is not None}
     tags = repair_dist_tags(packument.dist_tags, files)
     return Index(source=source, files=files, tags=tags, names=frozenset(files.values()))
 
 
-def render_form(packument: Packument, index: Index, *, form: Form, base: str, wanted: str = "") -> bytes | None:
+def render_form(
+    packument: Packument, index: Index, *, form: Form, base: str, wanted: str = "", view: View | None = None
+) -> bytes | None:
     """Render one form of a package for clients that know us as `base`.
 
     Args:
@@ -95,18 +100,22 @@ def render_form(packument: Packument, index: Index, *, form: Form, base: str, wa
         form: which form.
         base: the base URL, no trailing slash.
         wanted: the version or tag, for `Form.VERSION`.
+        view: the package at the tree size that the index is of; None for now.
 
     Returns:
-        The JSON, or None where there is no such version.
+        The JSON, or None where there is no such version, or at that size no package.
     """
 
     def make_url(version: Version) -> str:
         return tarball_url(base, name, index.files[version])
 
     name: PackageName = packument.name
+    if view is not None and not index.files:
+        return None
     match form:
         case Form.FULL:
-            return render_full(packument, versions=index.files.keys(), tarball_url=make_url)
+            full = render_full(packument, versions=index.files.keys(), tarball_url=make_url)
+            return full if view is None else keep_times(full, versions=view.known)
         case Form.ABBREVIATED:
             return render_abbreviated(packument, versions=index.files.keys(), tarball_url=make_url)
         case Form.VERSION:

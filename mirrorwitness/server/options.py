@@ -25,6 +25,7 @@ class ServeOptions:
             mirror asks S3 once a second for a package, whatever its clients do, and new versions appear a second late.
         budget: requests to upstream that are allowed in a month, for the status page and metrics; 0: none is kept.
         health: when the mirror is stuck, so that readiness says no.
+        at: answer as the registry stood at this tree size of the log; None: as it stands now.
     """
 
     public_url: str | None = None
@@ -34,3 +35,4 @@ class ServeOptions:
     fresh_seconds: float = 1.0
     budget: int = 0
     health: HealthTerms = field(default_factory=HealthTerms)
+    at: int | None = None

@@ -5,10 +5,12 @@
 | ``/<name>`` | the packument: full, or abbreviated where its media type is named |
 | ``/<name>/<version or tag>`` | one version's document |
 | ``/<name>/-/<file>`` | the tarball, whole or one range |
+| ``/<name>/-/<file>.tlog-proof`` | the log's proof for it, where the mirror checks against a log |
 | ``/-/package/<name>/dist-tags`` | the dist-tags |
 | ``/-/npm/v1/keys``, ``/-/npm/v1/attestations/<name>@<version>`` | as stored, 404 where there are none |
 | ``/-/about.json``, ``/-/about``, ``/-/about.json.note`` | what this mirror says of itself; the same, signed |
 | ``/-/summary/<digits>/<digest>`` | a node of the summary of all versions, which never changes |
+| ``/-/at/<size>/…`` | the routes about packages and keys, as the registry stood at that tree size of the log |
 | ``/-/ping`` ``/-/whoami`` | ``{}`` and 401 |
 | ``/-/healthz`` ``/-/readyz`` ``/-/metrics`` | `mirrorwitness.server.ops` |
 | ``/-/status`` | `mirrorwitness.server.page` |
@@ -18,6 +20,7 @@ Rules:
 
 - **Two doors, one decision** (P2): documents and tarballs both ask `mirrorwitness.server.forms.make_index`; a tarball
   that no stored packument names is not there for anybody.
+- A view is the same two doors with fewer versions; tarball URLs in its documents stay in it.
 - Only keys that `mirrorwitness.mirror.layout` makes of checked names, and of files that an index names, are ever asked
   of the storage; ``state/`` and ``evidence/`` have no route.
 - Every document has a strong entity tag, ``Vary`` and ``Cache-Control``; tarballs never change, so caches keep them.
@@ -33,8 +36,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mirrorwitness.errors import ObjectMissingError, StorageUnavailableError
-from mirrorwitness.mirror.layout import KEYS_KEY, MIRROR_KEY, NOTE_KEY, attestations_key, node_key, tarball_key
+from mirrorwitness.mirror.layout import (
+    KEYS_KEY,
+    MIRROR_KEY,
+    NOTE_KEY,
+    attestations_key,
+    node_key,
+    proof_key,
+    tarball_key,
+)
 from mirrorwitness.npm.names import Version
+from mirrorwitness.server.absent import describe_absent
 from mirrorwitness.server.asgi import App, check_method, format_error
 from mirrorwitness.server.byterange import ByteRange, WithoutRange, parse_range
 from mirrorwitness.server.documents import Documents
@@ -61,13 +73,16 @@ from mirrorwitness.server.routes import (
     KeysRoute,
     NoRoute,
     PackumentRoute,
+    ProofRoute,
     SummaryRoute,
     TarballRoute,
     VersionRoute,
+    ViewRoute,
     kind_of,
     parse_path,
 )
 from mirrorwitness.server.traffic import Traffic
+from mirrorwitness.server.views import At, View, Views
 from mirrorwitness.server.watch import StorageWatch
 
 if TYPE_CHECKING:
@@ -123,6 +138,8 @@ class RegistryServer:
         self._documents = Documents(
             storage=storage, cache_bytes=options.cache_bytes, fresh_seconds=options.fresh_seconds
         )
+        self._views = Views(storage=storage, stat=self._documents.stat, cache_bytes=options.cache_bytes // 8)
+        self._at = options.at
         self._cache_control = f"public, max-age={options.packument_max_age}"
         based_on = FORWARDED_HEADERS if options.trust_forwarded and self._public_url is None else ()
         self._vary = {
@@ -146,12 +163,17 @@ class RegistryServer:
         if isinstance(route, NoRoute):
             raise RequestError(404, route.reason)
         check_method(request)
+        at = At(self._at)
+        if isinstance(route, ViewRoute):
+            # A server that stands still at one size shows nothing newer, whatever it is asked.
+            at = At(route.size if at.size is None else min(at.size, route.size), f"/-/at/{route.size}")
+            route = route.route
         if isinstance(route, TarballRoute):
-            await self._answer_tarball(route, request, exchange)
+            await self._answer_tarball(route, at, request, exchange)
         elif isinstance(route, FixedRoute):
             await self._answer_fixed(route.answer, exchange)
         else:
-            await self._answer_document(route, request, exchange)
+            await self._answer_document(route, at, request, exchange)
 
     async def _answer_fixed(self, answer: Fixed, exchange: Exchange) -> None:
         headers = {"content-type": _JSON, "cache-control": "no-store"}
@@ -170,7 +192,7 @@ class RegistryServer:
             case _:
                 await answer_status(exchange, await self._watch.snapshot())
 
-    async def _answer_document(self, route: Route, request: Request, exchange: Exchange) -> None:
+    async def _answer_document(self, route: Route, at: At, request: Request, exchange: Exchange) -> None:
         coding = choose_coding(request.headers.get("accept-encoding"))
         content_type, vary, kept = _JSON, self._vary[Form.DIST_TAGS], self._cache_control
         match route:
@@ -178,9 +200,12 @@ class RegistryServer:
                 form = _choose_form(route, request)
                 vary = self._vary[form]
                 content_type = ABBREVIATED_TYPE if form is Form.ABBREVIATED else _JSON
-                rendering = await self._render(route, name, form, request, coding)
+                rendering = await self._render(route, name, form, at, request, coding)
             case AttestationsRoute(name, version):
-                rendering = await self._copy_attestations(name, version, coding)
+                rendering = await self._copy_attestations(name, version, at, coding)
+            case ProofRoute(name, file):
+                content_type = _TEXT
+                rendering = await self._copy_proof(name, file, at, coding)
             case KeysRoute():
                 rendering = await self._documents.copy(KEYS_KEY, coding=coding)
             case AboutNoteRoute():
@@ -192,21 +217,31 @@ class RegistryServer:
             case _:
                 rendering = await self._documents.copy(MIRROR_KEY, coding=coding)
         if rendering is None:
-            raise RequestError(404, _describe_missing(route))
+            raise RequestError(404, describe_absent(route, at))
         headers = {"content-type": content_type, "cache-control": kept, "vary": vary}
         await _respond_rendering(rendering, headers, request, exchange)
 
-    async def _render(
-        self, route: Route, name: PackageName, form: Form, request: Request, coding: Coding
+    async def _find_view(self, name: PackageName, at: At) -> View | None:
+        return None if at.size is None else await self._views.find(name, at.size)
+
+    async def _render(  # noqa: PLR0917 - private: what one answer is made of
+        self, route: Route, name: PackageName, form: Form, at: At, request: Request, coding: Coding
     ) -> Rendering | None:
         base = ""
         if form is not Form.DIST_TAGS:
-            base = self._find_base(request)
+            base = self._find_base(request) + at.prefix
         wanted = route.wanted if isinstance(route, VersionRoute) else ""
-        return await self._documents.render(name, form=form, base=base, coding=coding, wanted=wanted)
+        view = await self._find_view(name, at)
+        return await self._documents.render(name, form=form, base=base, coding=coding, wanted=wanted, view=view)
 
-    async def _copy_attestations(self, name: PackageName, version: str, coding: Coding) -> Rendering | None:
-        index = await self._documents.find_index(name)
+    async def _copy_proof(self, name: PackageName, file: str, at: At, coding: Coding) -> Rendering | None:
+        index = await self._documents.find_index(name, await self._find_view(name, at))
+        if index is None or file not in index.names:
+            return None
+        return await self._documents.copy(proof_key(name, file), coding=coding)
+
+    async def _copy_attestations(self, name: PackageName, version: str, at: At, coding: Coding) -> Rendering | None:
+        index = await self._documents.find_index(name, await self._find_view(name, at))
         # A version that the index does not have is nobody's: its text never becomes part of a key.
         if index is None or version not in index.files:
             return None
@@ -223,10 +258,10 @@ class RegistryServer:
             raise RequestError(400, "the request names no valid host, and this mirror has no public URL configured")
         return base
 
-    async def _answer_tarball(self, route: TarballRoute, request: Request, exchange: Exchange) -> None:
-        index = await self._documents.find_index(route.name)
+    async def _answer_tarball(self, route: TarballRoute, at: At, request: Request, exchange: Exchange) -> None:
+        index = await self._documents.find_index(route.name, await self._find_view(route.name, at))
         if index is None or route.file not in index.names:
-            raise RequestError(404, _describe_missing(route))
+            raise RequestError(404, describe_absent(route, at))
         key = tarball_key(route.name, route.file)
         try:
             if request.method == "GET" and not _CONDITIONS & request.headers.keys():
@@ -329,24 +364,3 @@ def _tarball_headers(info: ObjectInfo) -> dict[str, str]:
         "accept-ranges": "bytes",
         "etag": f'"{digest}"',
     }
-
-
-def _describe_missing(route: Route) -> str:
-    match route:
-        case PackumentRoute(name) | DistTagsRoute(name):
-            reason = f"does not have the package {name}"
-        case VersionRoute(name, wanted):
-            reason = f"has no version or dist-tag {wanted[:100]!a} of {name}"
-        case TarballRoute(name, file):
-            reason = f"has no file {file[:100]!a} of {name}"
-        case AttestationsRoute(name, version):
-            reason = f"has no attestations for {version[:100]!a} of {name}"
-        case KeysRoute():
-            reason = "has no signing keys: the registry it copies has none, or nothing has been copied yet"
-        case AboutNoteRoute():
-            reason = "does not sign its description; /-/about.json has it"
-        case SummaryRoute(digest):
-            reason = f"has no node {digest} in its summary, or not any more; /-/about.json names the root"
-        case _:
-            reason = "has not described itself yet: nothing has been copied"
-    return f"this mirror {reason}"

@@ -3,6 +3,7 @@
     /<name>                                    PackumentRoute
     /<name>/<version or tag>                   VersionRoute
     /<name>/-/<file>                           TarballRoute
+    /<name>/-/<file>.tlog-proof                ProofRoute
     /-/package/<name>/dist-tags                DistTagsRoute
     /-/npm/v1/keys                             KeysRoute
     /-/npm/v1/attestations/<name>@<version>    AttestationsRoute
@@ -11,6 +12,7 @@
     /-/summary/<digits>/<digest>               SummaryRoute
     /-/ping  /-/whoami  /-/healthz  /-/readyz  FixedRoute
     /-/metrics  /-/status                      FixedRoute
+    /-/at/<size>/<any of the first eight>      ViewRoute
     everything else                            NoRoute, with a sentence for people
 
 Rules:
@@ -21,6 +23,7 @@ Rules:
 - What is decoded is only ever compared (with names that npm allows, with versions and files of a document), never
   joined to a path.
 - Nothing is lower-cased, no empty segment is skipped, and one trailing slash is allowed.
+- A view is entered once: below ``/-/at/<size>`` there is no other, and nothing that is about the mirror as a whole.
 - The only reserved name is ``-`` with something behind it: ``/-`` and ``/-/-/<file>`` are the package called ``-``.
   ``/about`` is the package of that name.
 
@@ -35,6 +38,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.mirror.layout import PROOF_SUFFIX
 from mirrorwitness.npm.names import decode_path, parse_name
 
 if TYPE_CHECKING:
@@ -51,10 +55,12 @@ __all__ = [
     "KeysRoute",
     "NoRoute",
     "PackumentRoute",
+    "ProofRoute",
     "Route",
     "SummaryRoute",
     "TarballRoute",
     "VersionRoute",
+    "ViewRoute",
     "kind_of",
     "parse_path",
 ]
@@ -92,6 +98,14 @@ class VersionRoute:
 @dataclass(frozen=True, slots=True)
 class TarballRoute:
     """One tarball; `file` is what the client asked for and nothing else is known of it."""
+
+    name: PackageName
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRoute:
+    """The proof beside one tarball; `file` is the tarball's name as the client gave it."""
 
     name: PackageName
     file: str
@@ -148,10 +162,20 @@ class NoRoute:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ViewRoute:
+    """A route as the registry stood at a tree size."""
+
+    size: int
+    route: PackumentRoute | VersionRoute | TarballRoute | ProofRoute | DistTagsRoute | KeysRoute | AttestationsRoute
+
+
 Route: TypeAlias = (
     PackumentRoute
     | VersionRoute
     | TarballRoute
+    | ProofRoute
+    | ViewRoute
     | DistTagsRoute
     | KeysRoute
     | AttestationsRoute
@@ -167,8 +191,8 @@ _SEARCH: Final = "this read-only mirror has no search: search at the registry it
 _ACCOUNT: Final = "this read-only mirror has no accounts: log in, publish and change packages at the registry itself"
 _NOTHING: Final = (
     "this read-only mirror answers /<name>, /<name>/<version>, /<name>/-/<file>, /-/package/<name>/dist-tags, "
-    "/-/npm/v1/keys, /-/npm/v1/attestations/<name>@<version>, /-/ping, /-/about.json, /-/summary/<digits>/<digest> and "
-    "/-/status"
+    "/-/npm/v1/keys, /-/npm/v1/attestations/<name>@<version>, /-/ping, /-/about.json, /-/summary/<digits>/<digest>, "
+    "/-/at/<size>/… and /-/status"
 )
 
 _EXACT: Final[dict[str, Route]] = {
@@ -195,6 +219,7 @@ _ABSENT: Final = (
 )
 _ATTESTATIONS: Final = "npm/v1/attestations/"
 _SUMMARY: Final = re.compile(r"summary/([0-9a-f]{2})/(\1[0-9a-f]{62})")
+_VIEW: Final = re.compile(r"at/(0|[1-9][0-9]{0,18})/(.*)", re.DOTALL)
 _PACKAGE: Final = "package/"
 _DIST_TAGS: Final = "/dist-tags"
 
@@ -214,10 +239,13 @@ def parse_path(path: str) -> Route:
     """
     if not path.startswith("/"):
         raise ConfigurationError("the request path does not begin with a slash")
-    path = path[1:].removesuffix("/")
+    return _parse(path[1:].removesuffix("/"), is_view=False)
+
+
+def _parse(path: str, *, is_view: bool) -> Route:
     head, slash, rest = path.partition("/")
     if _is_dash(head) and slash and not _is_dash(rest.partition("/")[0]):
-        return _parse_special(rest)
+        return _parse_special(rest, is_view=is_view)
     return _parse_package(path)
 
 
@@ -225,6 +253,8 @@ _KINDS: Final[dict[type[Route], str]] = {
     PackumentRoute: "packument",
     VersionRoute: "version",
     TarballRoute: "tarball",
+    ProofRoute: "proof",
+    ViewRoute: "view",
     DistTagsRoute: "dist-tags",
     KeysRoute: "keys",
     AttestationsRoute: "attestations",
@@ -245,7 +275,7 @@ def _is_dash(segment: str) -> bool:
     return segment in {"-", "%2d", "%2D"}
 
 
-def _parse_special(rest: str) -> Route:
+def _parse_special(rest: str, *, is_view: bool) -> Route:
     exact = _EXACT.get(rest)
     if exact:
         return exact
@@ -256,7 +286,28 @@ def _parse_special(rest: str) -> Route:
         return _parse_attestations(rest.removeprefix(_ATTESTATIONS))
     if node := _SUMMARY.fullmatch(rest):
         return SummaryRoute(node[2])
+    if not is_view and (view := _VIEW.fullmatch(rest)):
+        return _parse_view(int(view[1]), view[2])
     return NoRoute(next((reason for prefix, reason in _ABSENT if rest.startswith(prefix)), _NOTHING))
+
+
+def _parse_view(size: int, rest: str) -> Route:
+    match _parse(rest, is_view=True):
+        case (
+            PackumentRoute()
+            | VersionRoute()
+            | TarballRoute()
+            | ProofRoute()
+            | DistTagsRoute()
+            | KeysRoute()
+            | AttestationsRoute()
+            | FixedRoute(Fixed.PING | Fixed.WHOAMI)
+        ) as route:
+            return route if isinstance(route, FixedRoute) else ViewRoute(size, route)
+        case NoRoute() as nothing:
+            return nothing
+        case _:
+            return NoRoute(_NOTHING)
 
 
 def _parse_attestations(rest: str) -> Route:
@@ -278,6 +329,8 @@ def _parse_package(path: str) -> Route:
     match rest:
         case []:
             return PackumentRoute(name)
+        case ["-", file] if file.endswith(PROOF_SUFFIX) and file != PROOF_SUFFIX:
+            return ProofRoute(name, file.removesuffix(PROOF_SUFFIX))
         case ["-", file] if file:
             return TarballRoute(name, file)
         case [wanted] if wanted not in {"", "-"}:

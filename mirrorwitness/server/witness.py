@@ -119,6 +119,9 @@ class WitnessApp:
         except StorageError as error:
             _log.error("witness_storage", extra={"origin": log.origin, "error": str(error)})
             return answer(Reason.STORAGE, "the witness's storage does not answer", retry_after=RETRY_SECONDS), {}
+        if not body.endswith(b"\n"):
+            # The power took it; the next look at the log's state publishes it again.
+            return answer(Reason.STORAGE, "the published checkpoint is cut", retry_after=RETRY_SECONDS), {}
         return Answer(200, body), {"cache-control": f"public, max-age={CHECKPOINT_MAX_AGE}"}
 
     async def _readyz(self) -> tuple[Answer, dict[str, str]]:

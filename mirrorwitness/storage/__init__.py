@@ -5,7 +5,7 @@ What every implementation guarantees (`tests/contract/test_storage.py` holds eac
 - **Atomic**: a reader sees a whole object or none, and never a half-written one. A put that fails, is cancelled or
   dies leaves the old object or nothing under the key; leftovers live where no reader looks.
 - **Durable**: when `put` or `delete` returns, the change survives a crash of the process (and, for a directory with
-  `fsync` on, of the machine).
+  `fsync` on, of the machine). The one exception is the second object of `put_pair`, and is said there.
 - **Read after write**: a `stat`, `read`, `open` or `list` that starts after a `put` returned sees it.
 - **Verified**: the bytes stored are the bytes given. A service that cannot say so is asked by reading back.
 - **Conditional**: `if_absent` and `if_match` let exactly one of several racing writers win; the others get
@@ -39,6 +39,7 @@ __all__ = [
     "Listing",
     "ObjectInfo",
     "ObjectReader",
+    "Put",
     "Storage",
     "check_key",
     "check_prefix",
@@ -70,6 +71,25 @@ class ObjectInfo:
     key: str
     size: int
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One of the two small objects that `Storage.put_pair` writes; the meaning is that of `Storage.put`'s arguments.
+
+    Attributes:
+        key: where.
+        body: what.
+        if_absent: only where there is no object yet.
+        if_match: only where the object still has this etag.
+        content_type: stored where the storage can.
+    """
+
+    key: str
+    body: bytes
+    if_absent: bool = False
+    if_match: str | None = None
+    content_type: str = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +178,28 @@ class Storage(Protocol):
             UnsupportedConditionError: this storage cannot do conditional puts.
             StorageRefusedError: credentials, permission, read-only or full; nothing was written.
             StorageUnavailableError: no usable answer; the outcome is unknown.
+        """
+        ...
+
+    async def put_pair(self, first: Put, then: Put) -> tuple[ObjectInfo, ObjectInfo | None]:
+        """Write an object and, once it is durable, a second one that can be made from it, with one wait for the disk.
+
+        Both are atomic, and seen by whoever reads after this returned. The second one is never there without the first.
+        It need not be durable: a crash of the machine, not of the process, may put back what it replaced, or leave an
+        empty or cut object under its key. Whoever opens the storage next has to look, and to write it again.
+
+        Args:
+            first: what must not be lost.
+            then: what only shows it.
+
+        Returns:
+            The infos of what was written; None for `then` where its condition did not hold, and only `first` is there.
+
+        Raises:
+            PreconditionFailedError: the condition of `first` did not hold; nothing was written.
+            UnsupportedConditionError: this storage cannot do conditional puts.
+            StorageRefusedError: as for `put`; `first` may be written, `then` is not.
+            StorageUnavailableError: no usable answer; the outcome of either is unknown.
         """
         ...
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mirrorwitness.errors import StorageError
+from mirrorwitness.storage import check_key
 
 if TYPE_CHECKING:
-    from mirrorwitness.storage import ObjectInfo
+    from mirrorwitness.storage import ObjectInfo, Put
 
-__all__ = ["check_condition", "check_limit", "check_range"]
+__all__ = ["check_condition", "check_limit", "check_pair", "check_range"]
 
 
 def check_condition(*, if_absent: bool, if_match: str | None) -> None:
@@ -20,6 +21,18 @@ def check_condition(*, if_absent: bool, if_match: str | None) -> None:
     """
     if if_absent and if_match is not None:
         raise ValueError("if_absent and if_match exclude each other")
+
+
+def check_pair(first: Put, then: Put) -> None:
+    """Check the keys and conditions of two objects before either of them is written.
+
+    Raises:
+        ConfigurationError: a key breaks a rule.
+        ValueError: two conditions for one object.
+    """
+    for put in (first, then):
+        check_condition(if_absent=put.if_absent, if_match=put.if_match)
+        check_key(put.key)
 
 
 def check_limit(info: ObjectInfo, limit: int) -> None:

@@ -23,11 +23,12 @@ import trio
 
 from mirrorwitness.errors import StorageUnavailableError
 from mirrorwitness.storage import Listing, check_key, check_prefix
-from mirrorwitness.storage.checks import check_condition, check_limit, check_range
+from mirrorwitness.storage.checks import check_condition, check_limit, check_pair, check_range
 from mirrorwitness.storage.local_files import (
     info_of,
     open_file,
     put_file,
+    put_files,
     read_piece,
     remove_file,
     stat_file,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
-    from mirrorwitness.storage import Body, ObjectInfo, ObjectReader
+    from mirrorwitness.storage import Body, ObjectInfo, ObjectReader, Put
     from mirrorwitness.storage.local_names import Names
     from mirrorwitness.storage.local_tree import Tree
 
@@ -122,6 +123,11 @@ class LocalStorage:
         return await self._run(
             f"write {key}", lambda: put_file(self._tree, key, body, if_absent=if_absent, if_match=if_match)
         )
+
+    async def put_pair(self, first: Put, then: Put) -> tuple[ObjectInfo, ObjectInfo | None]:
+        """Write two small objects in one hop; see `mirrorwitness.storage.Storage.put_pair`."""
+        check_pair(first, then)
+        return await self._run(f"write {first.key} and {then.key}", lambda: put_files(self._tree, first, then))
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> Listing:
         """List objects; see `mirrorwitness.storage.Storage.list`."""

@@ -2,7 +2,9 @@
 
 Rules:
 
-- Write = temporary file, fsync, compare and rename under the key's lock, fsync of the directory.
+- Write = temporary file, fsync, compare and rename under the key's lock, fsync of the directory. Of a pair
+  (`put_files`) the second file is written after all that, and without either fsync: the kernel takes it to the disk
+  within half a minute, whatever becomes of the process.
 - An etag is made of modification time, size and inode. Because inodes are used again and clocks are coarse, the time
   is written by us: now, and always later than that of the file it replaces. So no etag comes back while an object is
   replaced again and again, and compare-and-swap has no ABA hole.
@@ -27,10 +29,10 @@ from mirrorwitness.storage import ObjectInfo
 from mirrorwitness.storage.local_tree import fsync_directory, key_lock
 
 if TYPE_CHECKING:
-    from mirrorwitness.storage import Body
+    from mirrorwitness.storage import Body, Put
     from mirrorwitness.storage.local_tree import Tree
 
-__all__ = ["PIECE_BYTES", "info_of", "open_file", "put_file", "read_piece", "remove_file", "stat_file"]
+__all__ = ["PIECE_BYTES", "info_of", "open_file", "put_file", "put_files", "read_piece", "remove_file", "stat_file"]
 
 PIECE_BYTES: Final = 1024 * 1024
 """What one hop to a thread reads or writes: 1 MiB, the most that `ObjectReader.receive_some` may return."""
@@ -78,8 +80,21 @@ def read_piece(descriptor: int, position: int, length: int) -> bytes:
     return os.pread(descriptor, min(length, PIECE_BYTES), position)
 
 
-def put_file(tree: Tree, key: str, body: Body, *, if_absent: bool, if_match: str | None) -> ObjectInfo:
+def put_files(tree: Tree, first: Put, then: Put) -> tuple[ObjectInfo, ObjectInfo | None]:
+    """Write two files, the second one without waiting for the disk; see `mirrorwitness.storage.Storage.put_pair`."""
+    info = put_file(tree, first.key, first.body, if_absent=first.if_absent, if_match=first.if_match)
+    try:
+        shown = put_file(tree, then.key, then.body, if_absent=then.if_absent, if_match=then.if_match, is_durable=False)
+    except PreconditionFailedError:
+        return info, None
+    return info, shown
+
+
+def put_file(
+    tree: Tree, key: str, body: Body, *, if_absent: bool, if_match: str | None, is_durable: bool = True
+) -> ObjectInfo:
     """Write a whole file, atomically, and durably where the tree is so; see `mirrorwitness.storage.Storage.put`."""
+    waits = tree.fsync and is_durable
     path, temporary = tree.path(key), tree.temporary(key)
     if not isinstance(body, bytes) and (if_absent or if_match is not None):
         # Before a large body is copied for nothing; what counts is the check under the lock.
@@ -89,24 +104,22 @@ def put_file(tree: Tree, key: str, body: Body, *, if_absent: bool, if_match: str
         _write_body(descriptor, body)
         now = time.time_ns()
         os.utime(descriptor, ns=(now, now))
-        if tree.fsync:
+        if waits:
             os.fsync(descriptor)
         with key_lock(tree, key):
             found = stat_file(tree, key)
             _check_condition(key, found, if_absent=if_absent, if_match=if_match)
-            if found:
-                _date_after(descriptor, int(found.etag.partition("-")[0], 16))
+            status = _date_after(descriptor, int(found.etag.partition("-")[0], 16) if found else 0)
             _rename(tree, temporary, path)
-            info = info_of(key, os.fstat(descriptor))
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
     finally:
         os.close(descriptor)
-    if tree.fsync:
+    if waits:
         fsync_directory(_parent(path))
-    return info
+    return info_of(key, status)
 
 
 def remove_file(tree: Tree, key: str) -> None:
@@ -152,12 +165,14 @@ def _write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _date_after(descriptor: int, older_ns: int) -> None:
-    """Move a file's time past an older file's, by the smallest step that its disk can hold."""
+def _date_after(descriptor: int, older_ns: int) -> os.stat_result:
+    """Move a file's time past an older file's, by the smallest step that its disk can hold; return its status."""
     for tick in _TICKS_NS:
-        if os.fstat(descriptor).st_mtime_ns > older_ns:
-            return
+        status = os.fstat(descriptor)
+        if status.st_mtime_ns > older_ns:
+            return status
         os.utime(descriptor, ns=(older_ns + tick, older_ns + tick))
+    return os.fstat(descriptor)
 
 
 def _rename(tree: Tree, temporary: str, path: str) -> None:

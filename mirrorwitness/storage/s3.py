@@ -32,6 +32,7 @@ from mirrorwitness.errors import (
 from mirrorwitness.fetch import open_fetcher
 from mirrorwitness.storage import Listing, ObjectInfo, check_key, check_prefix
 from mirrorwitness.storage.checks import check_condition, check_limit, check_range
+from mirrorwitness.storage.pair import put_in_turn
 from mirrorwitness.storage.s3_client import Retries, S3Client, S3Request
 from mirrorwitness.storage.s3_put import Putter
 from mirrorwitness.storage.s3_sign import DEFAULT_REGION, Signer, find_endpoint, load_session, make_bucket_url
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from mirrorwitness.fetch import Fetcher, Response
-    from mirrorwitness.storage import Body, ObjectReader
+    from mirrorwitness.storage import Body, ObjectReader, Put
     from mirrorwitness.storage.address import S3Address
 
 __all__ = ["S3Storage", "open_s3"]
@@ -157,6 +158,10 @@ class S3Storage:
         return await self._putter.put(
             key, self._full(key), body, if_absent=if_absent, if_match=if_match, content_type=content_type
         )
+
+    async def put_pair(self, first: Put, then: Put) -> tuple[ObjectInfo, ObjectInfo | None]:
+        """Write two small objects, each durably; see `mirrorwitness.storage.Storage.put_pair`."""
+        return await put_in_turn(self, first, then)
 
     async def list(self, prefix: str, *, after: str = "", limit: int = MAX_PAGE) -> Listing:
         """List objects; see `mirrorwitness.storage.Storage.list`. A page has at most `MAX_PAGE` objects."""

@@ -1,60 +1,55 @@
 """LogClient: read one log over HTTP, in either dialect.
 
-    <url>/checkpoint      <url>/tile/<level>/<index>[.p/<width>]        C2SP tlog-tiles
-    <url>/latest          <url>/tile/8/<level>/<index>[.p/<width>]      Go's checksum database
+    <url>/checkpoint   <url>/tile/<level>/<index>[.p/<width>]     <url>/tile/entries/<index>[.p/<width>]     C2SP's
+    <url>/latest       <url>/tile/8/<level>/<index>[.p/<width>]   <url>/tile/8/data/<index>[.p/<width>]      Go's
 
 Rules:
 
 - A head is believed under the log's keys and origin only. Tiles are somebody's bytes until a root vouches for them
-  (`mirrorwitness.tlog.tile_hashes.TileHashes.check_root`); here only their length is checked.
-- A partial tile that is gone is replaced by the full one. SPEC: tlog-tiles, "Partial Tiles".
-- A log is read at its own origin (scheme, host, port), redirects included: a log cannot send us elsewhere.
-- Nothing larger than a note or a tile is read, and nothing is unpacked.
+  (`mirrorwitness.tlog.tile_hashes.TileHashes.check_root`), entries until their hashes are in such tiles; here only the
+  length of tiles is checked.
+- A partial tile or bundle that is gone is replaced by the full one. SPEC: tlog-tiles, "Partial Tiles".
+- Nothing larger than a note, a tile or a bundle is read.
 
-What it does not do: choose tiles, judge, cosign (`mirrorwitness.witness.feeder`), or wait for longer than the fetcher's
-own deadlines: an overall one is the caller's.
+What it does not do: choose tiles, judge, cosign (`mirrorwitness.witness.feeder`), or manners and limits of HTTP
+(`mirrorwitness.sumdb.served`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
-
-import trio
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from mirrorwitness.errors import (
-    ConfigurationError,
-    MirrorWitnessError,
     UpstreamError,
     UpstreamNotFoundError,
     UpstreamProtocolError,
     UpstreamRefusedError,
 )
-from mirrorwitness.fetch import Backoff, Session, SickAnswerError, make_policy, make_status_error, origin_of
+from mirrorwitness.storage.side_by_side import for_each
+from mirrorwitness.sumdb.served import TRIES, Served, check_base
 from mirrorwitness.tlog.checkpoint import GO_ORIGIN, open_checkpoint
+from mirrorwitness.tlog.entries import MAX_ENTRY_BYTES
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES
-from mirrorwitness.tlog.tiles import Dialect, checkpoint_path, tile_path
+from mirrorwitness.tlog.tiles import Dialect, EntriesTile, Tile, checkpoint_path, entries_path, tile_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from mirrorwitness.fetch import Fetcher, HostGate
+    from mirrorwitness.fetch import Backoff, Fetcher, HostGate
+    from mirrorwitness.sumdb.served import Traffic
     from mirrorwitness.tlog.checkpoint import OpenedCheckpoint
     from mirrorwitness.tlog.keys import VerifierKey
-    from mirrorwitness.tlog.tiles import Tile
 
 __all__ = ["TILES_AT_ONCE", "TRIES", "KnownLog", "LogClient", "check_base", "dialect_of"]
-
-SECONDS: Final = 1.0
 
 TILES_AT_ONCE: Final = 8
 """Requests to one log at once. A proof of 35 million entries needs at most 7 tiles, so this is one round trip."""
 
-TRIES: Final = Backoff(attempts=3, base=0.5 * SECONDS, cap=5 * SECONDS)
-"""Three tries fit into a minute; the next poll is a try too."""
-
-_OK: Final = 200
 _FORBIDDEN: Final = 403
-_SHOWN: Final = 300
+_LENGTH_BYTES: Final = 2
+"""What stands before each entry of a bundle, and at most between two in Go's dialect."""
+
+_Part = TypeVar("_Part", Tile, EntriesTile)
 
 
 class KnownLog(Protocol):
@@ -63,10 +58,12 @@ class KnownLog(Protocol):
     @property
     def origin(self) -> str:
         """The first line of its checkpoints."""
+        ...
 
     @property
     def keys(self) -> tuple[VerifierKey, ...]:
         """Its keys."""
+        ...
 
 
 class LogClient:
@@ -95,25 +92,34 @@ class LogClient:
         tries: Backoff = TRIES,
     ) -> None:
         self.log = log
-        self._base = check_base(url, f"log {log.origin!r}")
+        self._served = Served(url=url, owner=f"log {log.origin!r}", fetcher=fetcher, gate=gate, tries=tries)
         self._dialect = dialect_of(log.origin, dialect)
-        self._session = Session(
-            fetcher=fetcher, gate=gate, policy=make_policy(self._base), home=self._base, tries=tries
-        )
 
     def __repr__(self) -> str:
-        return f"<LogClient {self.log.origin!r} at {self._base}, {self._dialect}>"
+        return f"<LogClient {self.log.origin!r} at {self._served.base}, {self._dialect}>"
 
-    async def read_head(self) -> OpenedCheckpoint:
-        """Read the latest checkpoint.
+    @property
+    def traffic(self) -> Traffic:
+        """What was read so far."""
+        return self._served.traffic
+
+    async def open_head(self) -> OpenedCheckpoint:
+        """Read the latest checkpoint, and check that the log signed it.
 
         Raises:
             SignatureError: the log did not sign it.
             UpstreamProtocolError: it is no checkpoint of the log.
             UpstreamError: the log cannot be reached.
         """
-        body = await self._get(checkpoint_path(self._dialect), MAX_NOTE_BYTES)
-        return open_checkpoint(body, self.log.keys, origin=self.log.origin)
+        return open_checkpoint(await self.read_head(), self.log.keys, origin=self.log.origin)
+
+    async def read_head(self) -> bytes:
+        """Read the latest checkpoint as it is served; nobody has checked it.
+
+        Raises:
+            UpstreamError: the log cannot be reached, or it is larger than a note.
+        """
+        return await self._served.get(checkpoint_path(self._dialect), MAX_NOTE_BYTES)
 
     async def read_tiles(self, tiles: Sequence[Tile]) -> dict[Tile, bytes]:
         """Read tiles, `TILES_AT_ONCE` at a time; a full one in the place of a partial one that is gone.
@@ -122,58 +128,27 @@ class LogClient:
             UpstreamProtocolError: one has the wrong length.
             UpstreamError: one cannot be had; nothing more is asked then.
         """
-        waiting = iter(tiles)
-        found: dict[Tile, bytes] = {}
-        failed: list[MirrorWitnessError] = []
+        return await _read_all(tiles, self._get_tile)
 
-        async def work() -> None:
-            for tile in waiting:
-                try:
-                    given, body = await self._read_tile(tile)
-                except MirrorWitnessError as error:
-                    failed.append(error)
-                    nursery.cancel_scope.cancel()
-                    return
-                found[given] = body
+    async def read_entries(self, tiles: Sequence[EntriesTile]) -> dict[EntriesTile, bytes]:
+        """Read bundles of entries, as `read_tiles` reads tiles.
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(TILES_AT_ONCE, len(tiles))):
-                nursery.start_soon(work)
-        if failed:
-            raise failed[0]
-        return found
-
-    async def _read_tile(self, tile: Tile) -> tuple[Tile, bytes]:
-        try:
-            return tile, await self._get_tile(tile)
-        except UpstreamError as error:
-            if tile.is_full or not _is_absent(error):
-                raise
-            missing = error
-        try:
-            return tile.full(), await self._get_tile(tile.full())
-        except UpstreamError as error:
-            raise type(error)(f"{missing}, and in its place {error}") from error
+        Raises:
+            UpstreamProtocolError: one is larger than its entries can be.
+            UpstreamError: one cannot be had; nothing more is asked then.
+        """
+        return await _read_all(tiles, self._get_entries)
 
     async def _get_tile(self, tile: Tile) -> bytes:
         path = tile_path(tile, self._dialect)
-        body = await self._get(path, tile.byte_size)
+        body = await self._served.get(path, tile.byte_size)
         if len(body) != tile.byte_size:
-            raise UpstreamProtocolError(f"{self._base}/{path}: {len(body)} bytes, expected {tile.byte_size}")
+            raise UpstreamProtocolError(f"{self._served.base}/{path}: {len(body)} bytes, expected {tile.byte_size}")
         return body
 
-    async def _get(self, path: str, limit: int) -> bytes:
-        url = f"{self._base}/{path}"
-
-        async def once() -> bytes:
-            async with self._session.request("GET", url, headers={"accept-encoding": "identity"}) as response:
-                if response.status != _OK:
-                    raise make_status_error(response.status, f"{url[:_SHOWN]}: status {response.status}")
-                if response.headers.get("content-encoding", "identity") != "identity":
-                    raise SickAnswerError(f"{url[:_SHOWN]}: Content-Encoding that was not asked for")
-                return await response.read(limit)
-
-        return await self._session.repeat(once)
+    async def _get_entries(self, tile: EntriesTile) -> bytes:
+        limit = tile.width * (MAX_ENTRY_BYTES + _LENGTH_BYTES)
+        return await self._served.get(entries_path(tile, self._dialect), limit)
 
 
 def dialect_of(origin: str, wanted: Dialect) -> Dialect:
@@ -181,16 +156,29 @@ def dialect_of(origin: str, wanted: Dialect) -> Dialect:
     return Dialect.SUMDB if origin == GO_ORIGIN else wanted
 
 
-def check_base(url: str, owner: str) -> str:
-    """Return a URL to which a path can be added."""
-    base = url.rstrip("/")
+async def _read_all(parts: Sequence[_Part], get: Callable[[_Part], Awaitable[bytes]]) -> dict[_Part, bytes]:
+    found: dict[_Part, bytes] = {}
+
+    async def read(part: _Part) -> None:
+        given, body = await _read_one(part, get)
+        found[given] = body
+
+    await for_each(parts, read, at_once=min(TILES_AT_ONCE, len(parts)))
+    return found
+
+
+async def _read_one(part: _Part, get: Callable[[_Part], Awaitable[bytes]]) -> tuple[_Part, bytes]:
     try:
-        origin_of(base)
-    except UpstreamProtocolError as error:
-        raise ConfigurationError(f"{owner}: {error}") from error
-    if "?" in base or "#" in base:
-        raise ConfigurationError(f"{owner}: URL {base[:_SHOWN]!r}: expected no query and no fragment")
-    return base
+        return part, await get(part)
+    except UpstreamError as error:
+        if part.is_full or not _is_absent(error):
+            raise
+        missing = error
+    full = part.full()
+    try:
+        return full, await get(full)
+    except UpstreamError as error:
+        raise type(error)(f"{missing}, and in its place {error}") from error
 
 
 def _is_absent(error: UpstreamError) -> bool:

@@ -112,6 +112,30 @@ WITNESS_REQUESTS: Final = _counter(
 )
 WITNESS_LOGS: Final = _gauge("witness_known_logs", "Logs that the witness is configured for.")
 WITNESS_FORKS: Final = _counter("witness_forks_total", "Proofs that a log forked, each kept as evidence.")
+SUMDB_LOGGED: Final = _gauge("sumdb_logged_records", "Records of the newest tree that the log signed.")
+SUMDB_PUBLISHED: Final = _gauge(
+    "sumdb_published_records", "Records of the published tree, which meets the quorum; absent until this process knows."
+)
+SUMDB_PUBLISHED_AT: Final = _gauge(
+    "sumdb_published_timestamp_seconds", "When this process last published a checkpoint; absent until it did."
+)
+SUMDB_UNPUBLISHED: Final = _gauge(
+    "sumdb_unpublished_seconds", "How long the newest tree waits to be published by now; 0 where it is published."
+)
+SUMDB_WITNESSES: Final = _counter(
+    "sumdb_witness_answers_total",
+    "Rounds in which a witness was asked to cosign, by what came of it.",
+    "witness",
+    "outcome",
+)
+LOGMIRROR_REQUESTS: Final = _counter(
+    "logmirror_requests_total", "Requests of logs to a log mirror, by kind and status.", "request", "status"
+)
+LOGMIRROR_ENTRIES: Final = _counter(
+    "logmirror_stored_entries_total", "Entries of logs that were proven and stored by this process."
+)
+LOGMIRROR_LOGS: Final = _gauge("logmirror_known_logs", "Logs that the log mirror is configured for.")
+LOGMIRROR_FORKS: Final = _counter("logmirror_forks_total", "Proofs that a log forked, each kept as evidence.")
 HTTP_REQUESTS: Final = _counter(
     "http_requests_total", "Requests of clients that were answered, by kind of route and status.", "route", "status"
 )

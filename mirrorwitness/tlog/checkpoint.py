@@ -26,17 +26,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mirrorwitness.errors import SignatureError, UpstreamProtocolError
-from mirrorwitness.tlog.cosignature import Statement, fits_cosignature
+from mirrorwitness.errors import ConfigurationError, SignatureError, UpstreamProtocolError
+from mirrorwitness.tlog.cosignature import Statement, cosigned_message, fits_cosignature, make_line
 from mirrorwitness.tlog.keys import KeyType, decode_base64
 from mirrorwitness.tlog.merkle import HASH_BYTES, MAX_SIZE, Hash
-from mirrorwitness.tlog.note import Note, check_lines, describe_lines, format_note, parse_note
+from mirrorwitness.tlog.note import Note, Signature, check_lines, describe_lines, format_note, parse_note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mirrorwitness.tlog.keys import VerifierKey
-    from mirrorwitness.tlog.note import Signature
+    from mirrorwitness.tlog.keys import SignerKey, VerifierKey
 
 __all__ = [
     "GO_ORIGIN",
@@ -47,6 +46,7 @@ __all__ = [
     "origin_hash",
     "parse_checkpoint",
     "parse_size",
+    "sign_checkpoint",
 ]
 
 GO_ORIGIN: Final = "go.sum database tree"
@@ -185,6 +185,37 @@ def check_checkpoint(note: Note, checkpoint: Checkpoint, keys: Sequence[Verifier
             f"{describe_lines(note.signatures, keys)}"
         )
     return OpenedCheckpoint(checkpoint, note, signed)
+
+
+def sign_checkpoint(checkpoint: Checkpoint, keys: Sequence[SignerKey], *, timestamp: int) -> bytes:
+    """Sign a tree head as its log, and return the note.
+
+    Args:
+        checkpoint: the tree head.
+        keys: the log's keys, at least one, each of a type of `LOG_KEYS`.
+        timestamp: seconds since 1970, for those whose signatures say a time (ML-DSA-44).
+
+    Raises:
+        ConfigurationError: no log can sign so: the text is no checkpoint, or a key is not a log's.
+    """
+    lines = tuple([_sign(checkpoint, key, timestamp) for key in keys])
+    body = format_note(Note(checkpoint.text, lines))
+    try:
+        opened = open_checkpoint(body, [key.verifier for key in keys], origin=checkpoint.origin)
+    except (UpstreamProtocolError, SignatureError) as error:
+        raise ConfigurationError(f"{checkpoint!s:.300} cannot be signed: {error}") from error
+    if opened.checkpoint != checkpoint:
+        raise ConfigurationError(f"{checkpoint!s:.300} cannot be signed: read again, it is {opened.checkpoint!s:.300}")
+    return body
+
+
+def _sign(checkpoint: Checkpoint, key: SignerKey, timestamp: int) -> Signature:
+    if key.verifier.kind is KeyType.ED25519:
+        return Signature(key.name, key.verifier.key_id, key.sign(checkpoint.text))
+    if key.verifier.kind is not KeyType.ML_DSA_44:
+        raise ConfigurationError(f"the key {key.name} is of type {key.verifier.kind.title}, and is no log's")
+    statement = Statement(checkpoint.origin, 0, checkpoint.size, checkpoint.root, checkpoint.text)
+    return make_line(key.verifier, timestamp, key.sign(cosigned_message(key.verifier, timestamp, statement)))
 
 
 def _fits(key: VerifierKey, line: Signature, note: Note, checkpoint: Checkpoint) -> bool:

@@ -13,11 +13,12 @@ SPEC: C2SP tlog-tiles (July 2026).
 
 from __future__ import annotations
 
+from hashlib import sha256
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import ConfigurationError, ProofError, UpstreamProtocolError
-from mirrorwitness.tlog.merkle import HASH_BYTES, Hash, Range, root_of, subtree_hash
+from mirrorwitness.tlog.merkle import HASH_BYTES, Hash, Range, subtree_hash
 from mirrorwitness.tlog.tiles import TILE_HEIGHT, TILE_WIDTH, Tile, check_sizes, tile_of, tiles_of_size, width_of
 
 if TYPE_CHECKING:
@@ -157,5 +158,11 @@ def _check_length(tile: Tile, body: bytes) -> bytes:
 
 
 def _fold(hashes: bytes) -> Hash:
-    """Return the hash above a power of two of hashes."""
-    return root_of([Hash(hashes[start : start + HASH_BYTES]) for start in range(0, len(hashes), HASH_BYTES)])
+    """Return the hash above a power of two of hashes.
+
+    As `root_of`, twice as fast: all trees are built here, and of 256 hashes the calls cost as much as the hashing.
+    """
+    while len(hashes) > HASH_BYTES:
+        pairs = [hashes[start : start + 2 * HASH_BYTES] for start in range(0, len(hashes), 2 * HASH_BYTES)]
+        hashes = b"".join([sha256(b"\x01" + pair).digest() for pair in pairs])
+    return Hash(hashes)

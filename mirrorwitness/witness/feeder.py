@@ -8,8 +8,8 @@ Rules:
 - What we cosigned is looked up first and the head read after it: a log that also pushes is not ahead of us then.
 - Only tiles of `plan_proof` are read, and believed from the signed root down. Tiles of another root are a fault of
   whoever serves them, and evidence of nothing: a log does not sign tiles.
-- A head that is older than what we cosigned is never submitted. It is an alarm: the log, or a cache before it, shows
-  us less than it showed before.
+- A head that is older than what we cosigned is never submitted. A cache shows one for a while, of a log that also
+  pushes; where that lasts (`_Mark`) it is an alarm: the log, or the cache, shows us less than it showed before.
 - Of a tree whose tiles have the signed root, the root at *our* size is known too. Where that is not what we cosigned,
   the log has signed two histories: a fork, as much as two roots of one size are.
 - A fork is submitted once, and then remembered: nobody is served by the same evidence every minute.
@@ -86,8 +86,10 @@ class Action(StrEnum):
     """The witness, or its storage, does not cosign now."""
     UNREAD = "unread"
     """The head or a tile could not be read."""
+    BEHIND = "behind"
+    """The log shows a smaller tree than the one that we cosigned a short time ago, as a cache would."""
     OLDER_HEAD = "older-head"
-    """The log shows a smaller tree than the one that we cosigned."""
+    """The log has shown a smaller tree than the one that we cosigned for longer than caches do."""
     UNVERIFIED = "unverified"
     """A signature, or tiles, that do not verify."""
     FORKED = "forked"
@@ -155,6 +157,22 @@ class _Proven:
 
 
 @dataclass(frozen=True, slots=True)
+class _Mark:
+    """A tree that the log has to show within some time, because we have cosigned it.
+
+    It is set when a head is older than what we cosigned, and stays until a head is as large: a log that is shown late,
+    by whatever it is, comes to the mark later by as much, however often we cosign more of it meanwhile.
+
+    Attributes:
+        size: of the tree.
+        timestamp: since when it is cosigned, at the latest.
+    """
+
+    size: int
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
 class _KnownFork:
     """A fork that was submitted: what we cosigned, and the head that contradicts it."""
 
@@ -185,6 +203,7 @@ class Feeder:
         log: the log.
         client: reads it.
         refresh: seconds after which an unchanged head is cosigned again.
+        older_after: seconds for which a head may be older than what we cosigned before that is an alarm.
         now: seconds since 1970, the witness's clock.
         storage: where the witness publishes; only read.
         on_fork: told of a fork that the witness itself cannot see, once; must not fail. Its proof is the root that the
@@ -198,6 +217,7 @@ class Feeder:
         log: WitnessedLog,
         client: LogClient,
         refresh: float,
+        older_after: float,
         now: Callable[[], float],
         storage: Storage,
         on_fork: Callable[[Fork], Awaitable[None]],
@@ -206,15 +226,23 @@ class Feeder:
         self._witness = witness
         self._client = client
         self._refresh = refresh
+        self._older_after = older_after
         self._now = now
         self._storage = storage
         self._on_fork = on_fork
         self._is_published = False  # whether that is certain
         self._size: int | None = None
         self._fork: _KnownFork | None = None
+        self._mark: _Mark | None = None
 
     def __repr__(self) -> str:
         return f"<Feeder of {self._client!r}, size {self._size}>"
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether the witness does not cosign the log now."""
+        log = self._witness.logs.get(self.log.origin)
+        return log is None or log.is_disabled
 
     async def poll(self) -> Polled:
         """Read the log once, and let what is new be cosigned.
@@ -240,11 +268,11 @@ class Feeder:
         record = await self._witness.record(self.log)
         latest = NEVER if record is None else record.latest
         self._size = latest.size
-        head = await self._client.read_head()
+        head = await self._client.open_head()
         is_same = record is not None and _is_same(head.checkpoint, latest)
         if record is not None and is_same and await self._is_settled(record):
             return self.end(Action.UNCHANGED)
-        return self._find_alarm(latest, head.checkpoint) or await self._submit(record, latest, head, is_same=is_same)
+        return self._find_alarm(record, head.checkpoint) or await self._submit(record, latest, head, is_same=is_same)
 
     async def _is_settled(self, record: LogRecord) -> bool:
         """Say whether a cosignature is young, and published; the storage is asked only until that is certain."""
@@ -256,17 +284,25 @@ class Feeder:
                 self._is_published = body == record.checkpoint.encode()
         return self._is_published
 
-    def _find_alarm(self, latest: Latest, tree: Checkpoint) -> Polled | None:
+    def _find_alarm(self, record: LogRecord | None, tree: Checkpoint) -> Polled | None:
         """Return the result for a head that is not submitted at all, because it is older or a known fork."""
-        if tree.size < latest.size:
-            return self.end(
-                Action.OLDER_HEAD,
-                f"the log shows an older head: size {tree.size}, and {latest.size} was cosigned; it, or a cache before "
-                "it, was slowed down or rolled back",
-            )
-        if self._fork is not None and self._fork.latest == latest and _is_same(tree, self._fork.head):
+        if record is None:
+            return None
+        if tree.size < record.size:
+            return self._judge_older(record, tree)
+        if self._fork is not None and self._fork.latest == record.latest and _is_same(tree, self._fork.head):
             return self.end(Action.FORKED, self._fork.text)
         return None
+
+    def _judge_older(self, record: LogRecord, tree: Checkpoint) -> Polled:
+        """Tell a cache that is slow for a while from a log that goes back, by how long we know of a larger tree."""
+        if self._mark is None or tree.size >= self._mark.size:
+            self._mark = _mark(record, tree.size)
+        age = max(0, int(self._now()) - self._mark.timestamp)
+        text = f"the log shows an older head: size {tree.size}, and {self._mark.size} was cosigned {age} s ago"
+        if age < self._older_after:
+            return self.end(Action.BEHIND, f"{text}; a cache before it may be slow for {self._older_after:g} s")
+        return self.end(Action.OLDER_HEAD, f"{text}; it, or a cache before it, was slowed down or rolled back")
 
     async def _submit(
         self, record: LogRecord | None, latest: Latest, head: OpenedCheckpoint, *, is_same: bool
@@ -321,6 +357,12 @@ class Feeder:
         if action is Action.FORKED:
             self._fork = _KnownFork(latest, Latest(tree.size, tree.root), text)
         return self.end(action, text)
+
+
+def _mark(record: LogRecord, size: int) -> _Mark:
+    """Return the oldest tree larger than a size that a record knows of."""
+    before, timestamp = record.before
+    return _Mark(before, timestamp) if before > size else _Mark(record.size, record.timestamp)
 
 
 def _is_same(tree: Checkpoint, known: Latest) -> bool:

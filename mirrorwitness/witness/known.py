@@ -17,7 +17,7 @@ Rules:
 A known hole: whoever restores an older copy of the storage enables what was disabled since, and forgets logs that were
 listed since, until the list is read again. Neither lets the witness contradict itself: records are checked apart.
 
-*Concurrency*: other processes are met by the swap; of one `Roster` one task refreshes at a time.
+*Concurrency*: other processes are met by the swap; of the tasks that refresh one `Roster` one does at a time.
 
 What it does not do: read files of lists, or wait (`mirrorwitness.run.witnessing`).
 """
@@ -146,6 +146,7 @@ class Roster:
         self._logs = logs
         self._refuses_extensions = refuses_extensions
         self._told: set[str] = set()
+        self._lock = trio.Lock()
         # 40,000 logs take a second to read; requests are answered meanwhile.
         self._threads = trio.CapacityLimiter(1)
 
@@ -163,20 +164,27 @@ class Roster:
             ConfigurationError: what is stored is damaged, or would be too large.
             StorageError: the storage failed; nothing was taken in.
         """
-        plan = await self._take(listed, writes=writes)
-        disabled, _ = await _read_disabled(self._storage)
-        # From here on in one step: no request sees a disabled log that is not disabled yet.
-        for log in plan.added:
-            self._logs.add(log)
-        changed = self._logs.disable(disabled)
+        async with self._lock:
+            plan = await self._take(listed, writes=writes)
+            disabled, _ = await _read_disabled(self._storage)
+            # From here on in one step: no request sees a disabled log that is not disabled yet.
+            for log in plan.added:
+                self._logs.add(log)
+            changed = self._logs.disable(disabled)
         fresh = [text for text in dict.fromkeys(plan.complaints) if text not in self._told]
         self._told.update(fresh)
-        return Refreshed(
-            added=tuple([log.origin for log in plan.added]),
-            disabled=tuple([log.origin for log in changed if log.is_disabled]),
-            enabled=tuple([log.origin for log in changed if not log.is_disabled]),
-            complaints=tuple(fresh),
-        )
+        return _refreshed(changed, added=tuple([log.origin for log in plan.added]), complaints=tuple(fresh))
+
+    async def refresh_disabled(self) -> Refreshed:
+        """Disable what is to be disabled now, and nothing else; one read.
+
+        Raises:
+            ConfigurationError: what is stored is damaged.
+            StorageError: the storage failed; nothing changed.
+        """
+        async with self._lock:
+            disabled, _ = await _read_disabled(self._storage)
+            return _refreshed(self._logs.disable(disabled))
 
     async def _take(self, listed: Sequence[ListedLog], *, writes: bool) -> _Plan:
         for _ in range(SWAP_TRIES):
@@ -272,6 +280,17 @@ def _plan(logs: LogSet, stored: bytes | None, listed: Sequence[ListedLog], *, re
     if len(body) > MAX_LIST_BYTES:
         raise ConfigurationError(f"{LISTED_KEY} would have {len(body)} bytes, expected at most {MAX_LIST_BYTES}")
     return _Plan(tuple(added), body, tuple(complaints))
+
+
+def _refreshed(
+    changed: Sequence[WitnessedLog], *, added: tuple[str, ...] = (), complaints: tuple[str, ...] = ()
+) -> Refreshed:
+    return Refreshed(
+        added=added,
+        disabled=tuple([log.origin for log in changed if log.is_disabled]),
+        enabled=tuple([log.origin for log in changed if not log.is_disabled]),
+        complaints=complaints,
+    )
 
 
 def _known(

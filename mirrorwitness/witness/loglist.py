@@ -6,10 +6,16 @@
     qpd <number>           requests that the log will send in a day
     contact <text>
 
-Rules: blank lines and lines that begin with ``#`` mean nothing; a list may add logs and never removes or changes one
-(`merge_lists`): a log that two lists give two keys is an error that a person looks at.
+Rules:
 
-SPEC: transparency-dev/witness-network, log-list format.
+- White space around a line means nothing, and neither do blank lines and lines that begin with ``#``.
+- A list may add logs, and never removes or changes one (`merge_lists`).
+- An entry has one key, and a log is new where its origin is. A second key for an origin, of a later list or of the
+  very same one, is therefore no rotation: the first is kept, and the other one is a sentence that a person looks at.
+  Whoever could add a line to a list could sign for the log otherwise, and what is known would hang on which list was
+  read first. An operator who knows better names all keys of the log (``--log``).
+
+SPEC: transparency-dev/witness-network, log-list format, and "Automate discovery of logs".
 """
 
 from __future__ import annotations
@@ -65,8 +71,8 @@ def parse_log_list(body: bytes, *, name: str) -> tuple[ListedLog, ...]:
         raise ConfigurationError(f"{name}: byte {error.start} is not UTF-8") from error
     found: list[ListedLog] = []
     is_headed = False
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
             continue
         if not is_headed:
             if line != HEADER:
@@ -98,15 +104,24 @@ def merge_lists(known: Iterable[ListedLog], more: Iterable[ListedLog]) -> tuple[
     """Add what a newer list has; nothing that is known changes or goes away.
 
     Returns:
-        All logs, and sentences about those that the newer list has with other keys: for a person to look at.
+        All logs, and a sentence for each that the newer list has with another key than the one that is known, or that
+        stands above it: for a person to look at.
     """
     merged = {item.log.origin: item for item in known}
     complaints: list[str] = []
     for item in more:
         before = merged.setdefault(item.log.origin, item)
         if not set(item.log.keys) <= set(before.log.keys):
-            complaints.append(f"{item.log.origin!r} is listed with another key than the one that is known; not changed")
+            complaints.append(
+                f"{item.log.origin!r} is listed with the key {_names(item.log)}, and known with {_names(before.log)}: "
+                "nothing changes; where both are the log's, give both with --log"
+            )
     return tuple(merged.values()), tuple(complaints)
+
+
+def _names(log: WitnessedLog) -> str:
+    """Return the names and IDs of a log's keys, which tell them apart."""
+    return ", ".join(f"{key.name}+{key.key_id.hex()}" for key in log.keys)
 
 
 def _take(found: list[ListedLog], line: str) -> None:

@@ -9,7 +9,8 @@ Rules:
   What is left after the empty line is the note, byte for byte.
 - `ANSWERS` is the one table from reason to status (STYLE 22).
 
-What it does not do: judge (`mirrorwitness.witness.decision`), or HTTP (`mirrorwitness.server.witness`).
+What it does not do: judge (`mirrorwitness.witness.decision`), or HTTP (`mirrorwitness.server.witness`). What a log
+needs of it too is in `mirrorwitness.tlog.witnessing`.
 
 SPEC: C2SP tlog-witness, main as of July 2026 ("add-checkpoint", "sign-subtree").
 """
@@ -25,6 +26,7 @@ from mirrorwitness.errors import UpstreamProtocolError
 from mirrorwitness.tlog.checkpoint import Checkpoint, parse_checkpoint, parse_hash, parse_size
 from mirrorwitness.tlog.merkle import MAX_PROOF_HASHES, Hash, is_subtree
 from mirrorwitness.tlog.note import Note, parse_note
+from mirrorwitness.tlog.witnessing import SIZE_TYPE, format_add_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,9 +49,6 @@ __all__ = [
 MAX_BODY_BYTES: Final = 256 * 1024
 """Largest request in bytes: 63 hashes, and a checkpoint with 64 signatures of post-quantum size."""
 
-SIZE_TYPE: Final = "text/x.tlog.size"
-"""Content-Type of the size in a 409. Exactly this: clients compare it for equality (research/A 0)."""
-
 TEXT_TYPE: Final = "text/plain; charset=utf-8"
 
 
@@ -70,6 +69,7 @@ class Reason(Enum):
     RATE = "rate"
     CLOCK = "clock"
     ROLLED_BACK = "rolled-back"
+    STOPPED = "stopped"
     STORAGE = "storage"
 
 
@@ -88,6 +88,7 @@ ANSWERS: Final = {
     Reason.RATE: 429,
     Reason.CLOCK: 503,
     Reason.ROLLED_BACK: 503,
+    Reason.STOPPED: 503,
     Reason.STORAGE: 503,
 }
 """Reason → status. 413, 429 and 503 are ours: the specification says nothing of these."""
@@ -166,11 +167,6 @@ def parse_add_checkpoint(body: bytes) -> AddCheckpoint:
     proof = _parse_proof(lines)
     note = parse_note(rest)
     return AddCheckpoint(old, proof, note, parse_checkpoint(note.text))
-
-
-def format_add_checkpoint(old: int, proof: Iterable[Hash], checkpoint: bytes) -> bytes:
-    """Write the body of an ``add-checkpoint``; `checkpoint` is the whole note."""
-    return _join([f"old {old}", *map(_encode, proof)], checkpoint)
 
 
 def parse_sign_subtree(body: bytes) -> SignSubtree:

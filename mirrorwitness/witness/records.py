@@ -5,7 +5,8 @@
     state/witness/identity.json                     whose witness this storage is
 
 The published checkpoint is the second anchor of the record: it is written later, so it is never ahead of the record
-unless the record was rolled back. Reading both is pure; `mirrorwitness.witness.state` does the rest.
+unless the record was rolled back. Where a machine lost power it may be behind, or cut (ADR 0023). Reading both is pure;
+`mirrorwitness.witness.state` does the rest.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ __all__ = [
     "check_not_behind",
     "check_not_older",
     "format_cosigned",
+    "is_cut",
     "is_older",
+    "lags_behind",
     "make_newest",
     "make_record",
     "open_published",
@@ -255,6 +258,23 @@ def is_older(found: Published, record: LogRecord) -> bool:
     if there.size == latest.size:
         return there.root == latest.root and found.timestamp <= record.timestamp
     return there.size < latest.size
+
+
+def is_cut(body: bytes, record: LogRecord) -> bool:
+    """Say whether this is a beginning of a record's checkpoint, perhaps with zeros behind it, or nothing at all.
+
+    So a machine that loses power leaves a file that was not on its disk yet. Anything else is damage of another kind.
+    """
+    whole = record.checkpoint.encode()
+    return body != whole and whole.startswith(body.rstrip(b"\0"))
+
+
+def lags_behind(published: Published | None, record: LogRecord) -> bool:
+    """Say whether what is published is older than a record that has a checkpoint to show; nothing is."""
+    if published is None or not record.checkpoint:
+        return bool(record.checkpoint)
+    is_before = (published.checkpoint.size, published.timestamp) < (record.size, record.timestamp)
+    return is_before and published.body != record.checkpoint.encode()
 
 
 def make_newest(opened: OpenedCheckpoint, ours: Sequence[Cosignature]) -> LogRecord:

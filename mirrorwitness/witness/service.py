@@ -7,6 +7,7 @@ Rules:
 - The time is taken under that lock, and never goes back: a clock that stepped back by up to `CLOCK_STEP` signs with the
   time before, a longer step is refused until the clock has caught up.
 - A cosignature of ours on a tree that the state does not know halts the log for good (P7).
+- A witness that was stopped (`Witness.stop`) signs nothing more, for no log and no request that is in work.
 - A log's rate is counted after its signature was checked: nobody else can use it up.
 - What is passed on and stored of a note is the log's lines that verified and our own.
 
@@ -49,6 +50,7 @@ from mirrorwitness.witness.records import format_cosigned, make_record
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from mirrorwitness.errors import MirrorWitnessError
     from mirrorwitness.tlog.checkpoint import OpenedCheckpoint
     from mirrorwitness.tlog.keys import VerifierKey
     from mirrorwitness.tlog.note import Signature
@@ -112,6 +114,7 @@ class Witness:
         logs: whom it knows.
         counts: answers given, by reason, or ``cosigned``.
         forks: how many proofs of a fork were seen.
+        stopped: why it signs nothing more; None while it does.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class Witness:
         self.logs = logs
         self.counts: Counter[str] = Counter()
         self.forks = 0
+        self.stopped: MirrorWitnessError | None = None
         self._state = state
         self._signers = signers
         self._own = own
@@ -137,6 +141,10 @@ class Witness:
 
     def __repr__(self) -> str:
         return f"<Witness of {len(self.logs)} logs, {dict(self.counts)}>"
+
+    def stop(self, why: MirrorWitnessError) -> None:
+        """Sign nothing more in this process: its keys were given up, or nobody can say what they signed."""
+        self.stopped = why
 
     async def add_checkpoint(self, body: bytes) -> Answer:
         """Answer an ``add-checkpoint``."""
@@ -159,6 +167,19 @@ class Witness:
         """
         async with self._state.lock(log.origin):
             return (await self._state.find(log.origin)).latest
+
+    async def publish_again(self, log: WitnessedLog) -> None:
+        """Publish the latest checkpoint of a log where a crash took it, or came before it was published.
+
+        Raises:
+            RolledBackError: the state is behind what we signed.
+            StorageError: it cannot be read, or not published.
+        """
+        async with self._state.lock(log.origin):
+            is_known = self._state.is_known(log.origin)
+            await self._state.publish_again(log.origin)
+            if not is_known:  # of many logs not all are kept in memory for this
+                self._state.forget(log.origin)
 
     @property
     def own(self) -> tuple[VerifierKey, ...]:
@@ -193,6 +214,8 @@ class Witness:
         log = self.logs.get(origin)
         if log is None or log.is_disabled:
             return _not_cosigned(log)
+        if self.stopped is not None:
+            return _stopped(self.stopped)
         try:
             async with self._state.lock(origin):
                 for number in range(SWAP_TRIES):
@@ -252,6 +275,8 @@ class Witness:
         timestamp = max(now, held.timestamp, 1)
         checkpoint = opened.checkpoint
         statement = Statement(checkpoint.origin, 0, checkpoint.size, checkpoint.root, checkpoint.text)
+        if self.stopped is not None:  # while the state was read
+            return _stopped(self.stopped)
         lines = [await _sign(signer, timestamp, statement) for signer in self._signers]
         before = (held.latest.size, held.timestamp)
         record = make_record(checkpoint, timestamp=timestamp, note=format_cosigned(opened, lines), before=before)
@@ -283,6 +308,8 @@ class Witness:
         log = self.logs.get(checkpoint.origin)
         if log is None or log.is_disabled:
             return _not_cosigned(log)
+        if self.stopped is not None:
+            return _stopped(self.stopped)
         whole = Statement(checkpoint.origin, 0, checkpoint.size, checkpoint.root, request.note.text)
         try:
             # Not all of our keys: what a retired one says now may be somebody else's word.
@@ -308,6 +335,10 @@ def _not_cosigned(log: WitnessedLog | None) -> Answer:
     if log is None:
         return answer(Reason.UNKNOWN_LOG, "this witness does not know the log of that origin")
     return answer(Reason.DISABLED_LOG, "this witness does not cosign the log of that origin any more")
+
+
+def _stopped(why: MirrorWitnessError) -> Answer:
+    return answer(Reason.STOPPED, f"this witness signs nothing more: {why}")
 
 
 async def _sign(signer: Signer, timestamp: int, statement: Statement) -> Signature:

@@ -10,10 +10,12 @@ Rules:
   refused, naming the ways out. `restore_identity` is the end of one of them.
 - Of up to `CHECKED_LOGS` logs the record is compared with what is published before the first request; of more, each
   before its first request.
+- What a crash took of what was published is published again, of all logs, one after the other (`publish_again`).
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +27,7 @@ from mirrorwitness.errors import (
     ObjectMissingError,
     PreconditionFailedError,
     RolledBackError,
+    StorageError,
 )
 from mirrorwitness.storage.swap import swap
 from mirrorwitness.storage.walk import list_keys
@@ -38,14 +41,25 @@ if TYPE_CHECKING:
     from mirrorwitness.storage import Storage
     from mirrorwitness.tlog.keys import VerifierKey
     from mirrorwitness.witness.logs import LogSet
+    from mirrorwitness.witness.service import Witness
     from mirrorwitness.witness.state import WitnessState
 
-__all__ = ["check_identity", "check_states", "open_identity", "restore_identity", "retire_keys"]
+__all__ = [
+    "check_identity",
+    "check_kept",
+    "check_states",
+    "open_identity",
+    "publish_again",
+    "restore_identity",
+    "retire_keys",
+]
 
 CHECKED_LOGS: Final = 200
 """Three reads each: some seconds of a bucket's time."""
 
 IDENTITY_LIMIT: Final = 1024 * 1024
+
+_log = logging.getLogger("mirrorwitness.witness")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +120,20 @@ async def restore_identity(storage: Storage, anchor: Storage | None, keys: Seque
     await _note(*await _look(storage, anchor, keys))
 
 
+async def check_kept(storage: Storage, anchor: Storage | None, keys: Sequence[VerifierKey]) -> None:
+    """Check that keys which sign already may go on: none was retired meanwhile, and whose storage it is stands there.
+
+    Raises:
+        ConfigurationError: another witness's storage or anchor, or a retired key.
+        RolledBackError: an identity is gone, or damaged.
+        StorageError: the storage failed.
+    """
+    _, places = await _look(storage, anchor, keys)
+    for place in places:
+        if place.identity is None:
+            raise RolledBackError(f"{place.name} has no witness's identity any more ({IDENTITY_KEY}): {WAY_OUT}")
+
+
 async def check_states(storage: Storage, anchor: Storage | None, logs: LogSet, state: WitnessState) -> None:
     """Check that nothing that was published is unknown to the state.
 
@@ -127,6 +155,20 @@ async def check_states(storage: Storage, anchor: Storage | None, logs: LogSet, s
         for log in logs:
             async with state.lock(log.origin):
                 await state.find(log.origin)
+
+
+async def publish_again(witness: Witness) -> None:
+    """Publish what a machine that lost power, or a process that died, left unpublished; while requests are answered.
+
+    *Errors*: logged; such a log's next request is told the same. *Cancellation*: at any time, for good.
+    """
+    for log in witness.logs:
+        try:
+            await witness.publish_again(log)
+        except RolledBackError as error:
+            _log.error("witness_rolled_back", extra={"origin": log.origin, "error": str(error)})
+        except StorageError as error:
+            _log.error("witness_storage", extra={"origin": log.origin, "error": str(error)})
 
 
 async def retire_keys(storage: Storage, anchor: Storage | None, keys: Sequence[VerifierKey]) -> Identity:

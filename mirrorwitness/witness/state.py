@@ -1,6 +1,6 @@
 """The state of a witness, in its storage: what was cosigned, by compare-and-swap (P7, P8).
 
-    swap the record -> write the anchor -> publish the checkpoint -> only then is the cosignature answered
+    swap the record, durably -> write the anchor -> publish the checkpoint -> only then is the cosignature answered
 
 Rules:
 
@@ -9,6 +9,10 @@ Rules:
 - An anchor or a published checkpoint is replaced only by a newer one; of two replicas the slower one finds it done.
 - State is read with all anchors before it is used for the first time, and again after every failure. Behind any of them
   (`check_not_behind`) nothing is signed.
+- Without an anchor the disk is waited for once: the checkpoint is published when the record is durable, and whoever
+  reads sees it before the answer, but a crash of the *machine* may take it back (`Storage.put_pair`; ADR 0023). A
+  server publishes it again when it starts (`publish_again`). What is published and is only a beginning of the record's
+  own checkpoint counts as nothing; what is damaged in any other way is refused.
 - Unknown outcomes of the storage are read anew, not guessed.
 - What this process once read or wrote is an anchor too: a storage that is older than that was restored under it.
 - A newer line of ours that was shown is not forgotten before the state was read; a halt that could not be written holds
@@ -16,7 +20,9 @@ Rules:
 - Nothing is ever written without a condition, whatever the storage says.
 
 What stays undetected: the whole storage, and the anchor, restored from copies of one age while no process runs, and
-nobody who shows us a newer cosignature of ours. Keep the anchor where it is not restored together with the storage.
+nobody who shows us a newer cosignature of ours. Keep the anchor where it is not restored together with the storage. And
+without an anchor: a machine that loses power, and whose state is restored, before any process was started on it again,
+from a copy that was made in the half minute before.
 
 *Concurrency*: callers hold the log's lock (`WitnessState.lock`); other processes are met by the swap.
 """
@@ -25,7 +31,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
@@ -39,17 +44,22 @@ from mirrorwitness.errors import (
     SignatureError,
     UpstreamProtocolError,
 )
+from mirrorwitness.storage import Put
+from mirrorwitness.storage.pair import put_one
 from mirrorwitness.tlog.checkpoint import open_checkpoint, parse_checkpoint
 from mirrorwitness.tlog.cosignature import Statement, check_cosignatures
 from mirrorwitness.tlog.merkle import EMPTY_ROOT
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES, parse_note
 from mirrorwitness.witness.decision import is_news
+from mirrorwitness.witness.held import Held, Place
 from mirrorwitness.witness.records import (
     LogRecord,
     Published,
     check_not_behind,
     check_not_older,
+    is_cut,
     is_older,
+    lags_behind,
     make_newest,
     open_published,
     parse_record,
@@ -65,7 +75,6 @@ if TYPE_CHECKING:
     from mirrorwitness.tlog.checkpoint import Checkpoint, OpenedCheckpoint
     from mirrorwitness.tlog.cosignature import Cosignature
     from mirrorwitness.tlog.keys import VerifierKey
-    from mirrorwitness.witness.decision import Latest
     from mirrorwitness.witness.logs import LogSet
 
 __all__ = ["Held", "WitnessState"]
@@ -79,42 +88,6 @@ RECORD_LIMIT: Final = 2 * MAX_NOTE_BYTES
 _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
 _EMPTY: Final = base64.b64encode(EMPTY_ROOT).decode()
-
-
-@dataclass(slots=True)
-class _Place:
-    """One place where our newest checkpoint of a log is shown.
-
-    Attributes:
-        storage: where.
-        name: for messages.
-        etag: the storage's token of what is there; None where nothing is.
-    """
-
-    storage: Storage
-    name: str
-    etag: str | None = None
-
-
-@dataclass(slots=True)
-class Held:
-    """What is known of one log in this process.
-
-    Attributes:
-        origin: the log.
-        latest: the latest tree that we cosigned.
-        timestamp: of the newest cosignature; 0 where none was.
-        record: the state; None where there is none.
-        etag: the storage's token of it.
-        places: where its checkpoint is shown: the anchor first.
-    """
-
-    origin: str
-    latest: Latest
-    timestamp: int
-    record: LogRecord | None
-    etag: str | None
-    places: tuple[_Place, ...]
 
 
 class WitnessState:
@@ -182,13 +155,22 @@ class WitnessState:
             StorageError: the storage failed; the record may be replaced, and the cosignature must not be given away.
         """
         del self._held[held.origin]  # whatever happens in between, what is known must be read anew
-        etag = await self._swap(record, held.etag)
-        self._certain[held.origin] = remember(record)
-        body = record.checkpoint.encode()
-        for place in held.places:
-            place.etag = await self._show(place, body, record)
+        etag = await (self._swap_and_show if self._anchor is None else self._swap_then_show)(held, record)
         held = Held(held.origin, record.latest, record.timestamp, record, etag, held.places)
         self._held[held.origin] = held
+
+    async def publish_again(self, origin: str) -> None:
+        """Publish the latest checkpoint of a log where a crash took it, or came before it was published.
+
+        Raises:
+            RolledBackError: the state is behind what we signed, damaged or halted.
+            StorageError: it cannot be read, or not published.
+        """
+        held = await self.find(origin)
+        place = held.places[-1]
+        if held.record is not None and place.lags:
+            place.etag = await self._show(place, held.record)
+            place.lags = False
 
     async def halt(self, origin: str, reason: str, shown: _Shown) -> None:
         """Sign nothing more for a log, also after a restart, and after another restore of the state.
@@ -216,9 +198,9 @@ class WitnessState:
             break
         newest = make_newest(*shown)
         for place in self._places():
-            published, place.etag = await self._read_published(place, origin)
+            published = await self._read_published(place, origin)
             if published is None or is_older(published, newest):
-                await self._show(place, newest.checkpoint.encode(), newest)
+                await self._show(place, newest)
         del self._halting[origin]
 
     async def adopt(self, body: bytes, logs: LogSet) -> Checkpoint:
@@ -248,7 +230,7 @@ class WitnessState:
         newest = msgspec.structs.replace(record, timestamp=timestamp, before=(record.size, timestamp))
         await self._swap(newest, etag)
         for place in outdated:
-            await self._show(place, record.checkpoint.encode(), newest)
+            await self._show(place, newest)
         self.forget(origin)
         return remember(record).checkpoint
 
@@ -266,18 +248,33 @@ class WitnessState:
             raise SignatureError(f"the checkpoint of {origin!r} carries no cosignature of this witness")
         return make_newest(opened, ours)
 
-    async def _swap(self, record: LogRecord, etag: str | None) -> str:
-        record = msgspec.structs.replace(record, written=secrets.token_hex(8))
-        return await _put(self._storage, record_key(record.origin), msgspec.json.encode(record), etag, _JSON)
+    async def _swap_and_show(self, held: Held, record: LogRecord) -> str:
+        """Swap a record and publish its checkpoint behind it, with one wait for the disk."""
+        (place,) = held.places
+        swapped, shown = await self._storage.put_pair(_put_record(record, held.etag), _put_shown(record, place.etag))
+        self._certain[held.origin] = remember(record)
+        # A condition that did not hold: another replica published meanwhile, or a restore brought something else.
+        place.etag = await self._show(place, record) if shown is None else shown.etag
+        return swapped.etag
 
-    async def _show(self, place: _Place, body: bytes, record: LogRecord) -> str | None:
-        """Show a checkpoint in one place, where nothing newer is shown already."""
-        key = public_key(record.origin)
+    async def _swap_then_show(self, held: Held, record: LogRecord) -> str:
+        """Swap a record, then show its checkpoint in the anchor and here, each durably before the next one."""
+        etag = await self._swap(record, held.etag)
+        self._certain[held.origin] = remember(record)
+        for place in held.places:
+            place.etag = await self._show(place, record)
+        return etag
+
+    async def _swap(self, record: LogRecord, etag: str | None) -> str:
+        return (await put_one(self._storage, _put_record(record, etag))).etag
+
+    async def _show(self, place: Place, record: LogRecord) -> str | None:
+        """Show a record's checkpoint in one place, where nothing newer is shown already."""
         while True:
             try:
-                return await _put(place.storage, key, body, place.etag, _TEXT)
+                return (await put_one(place.storage, _put_shown(record, place.etag))).etag
             except PreconditionFailedError:
-                found, place.etag = await self._read_published(place, record.origin)
+                found = await self._read_published(place, record.origin)
             if found is None:
                 continue
             if is_older(found, record):
@@ -290,23 +287,29 @@ class WitnessState:
 
     async def _read(self, origin: str) -> Held:
         places = self._places()
-        shown = [self._certain[origin]] if origin in self._certain else []
-        for place in places:
-            published, place.etag = await self._read_published(place, origin)
-            shown += [] if published is None else [published]
+        bodies = [await self._read_body(place, origin) for place in places]
         # Read last: another replica writes it first, so it is never older than what was shown.
         record, etag = await self._read_record(origin)
         latest = check_not_behind(record, None, origin=origin)
-        for published in shown:
-            check_not_behind(record, published, origin=origin)
-        timestamp = max([item.timestamp for item in (record, *shown) if item is not None], default=0)
+        shown = [self._open(place, body, record, origin) for place, body in zip(places, bodies, strict=True)]
+        found = [item for item in (self._certain.get(origin), *shown) if item is not None]
+        for item in found:
+            check_not_behind(record, item, origin=origin)
+        timestamp = max([item.timestamp for item in (record, *found) if item is not None], default=0)
         if record is not None:
+            places[-1].lags = lags_behind(shown[-1], record)
             self._certain[origin] = remember(record)
         return Held(origin, latest, timestamp, record, etag, tuple(places))
 
-    def _places(self) -> list[_Place]:
-        places = [_Place(self._storage, "the monitoring part of the storage")]
-        return places if self._anchor is None else [_Place(self._anchor, "the anchor"), *places]
+    def _open(self, place: Place, body: bytes | None, record: LogRecord | None, origin: str) -> Published | None:
+        """Read what one place shows; what the power took from it is nothing, where it can be made again."""
+        if body is None or (place.storage is self._storage and record is not None and is_cut(body, record)):
+            return None
+        return open_published(body, origin=origin, where=place.name, own=self._own)
+
+    def _places(self) -> list[Place]:
+        places = [Place(self._storage, "the monitoring part of the storage")]
+        return places if self._anchor is None else [Place(self._anchor, "the anchor"), *places]
 
     async def _read_object(self, origin: str) -> tuple[LogRecord | None, str | None]:
         """Return a record, None where it is damaged or not there, and the token of whatever is there."""
@@ -326,30 +329,42 @@ class WitnessState:
             return None, None
         return parse_record(body, origin=origin), info.etag
 
-    async def _read_replaceable(self, place: _Place, origin: str) -> Published | None:
+    async def _read_replaceable(self, place: Place, origin: str) -> Published | None:
         """Read what is shown in one place; what is no checkpoint at all may be replaced, and counts as nothing."""
-        try:
-            body, info = await place.storage.read(public_key(origin), limit=RECORD_LIMIT)
-        except ObjectMissingError:
+        body = await self._read_body(place, origin)
+        if body is None:
             return None
-        place.etag = info.etag
         try:
             parse_checkpoint(parse_note(body).text)
         except UpstreamProtocolError:
             return None
         return open_published(body, origin=origin, where=place.name, own=self._own)
 
-    async def _read_published(self, place: _Place, origin: str) -> tuple[Published | None, str | None]:
+    async def _read_published(self, place: Place, origin: str) -> Published | None:
+        body = await self._read_body(place, origin)
+        return None if body is None else open_published(body, origin=origin, where=place.name, own=self._own)
+
+    async def _read_body(self, place: Place, origin: str) -> bytes | None:
+        """Read what one place shows, and take its token."""
         try:
             body, info = await place.storage.read(public_key(origin), limit=RECORD_LIMIT)
         except ObjectMissingError:
-            return None, None
-        return open_published(body, origin=origin, where=place.name, own=self._own), info.etag
+            place.etag = None
+            return None
+        place.etag = info.etag
+        return body
 
 
-async def _put(storage: Storage, key: str, body: bytes, etag: str | None, kind: str) -> str:
-    """Replace the object of a token, or none where it is None, and return the new token."""
-    return (await storage.put(key, body, if_match=etag, if_absent=etag is None, content_type=kind)).etag
+def _put_record(record: LogRecord, etag: str | None) -> Put:
+    """Return what replaces the record of a token, or none where that is None."""
+    body = msgspec.json.encode(msgspec.structs.replace(record, written=secrets.token_hex(8)))
+    return Put(record_key(record.origin), body, if_match=etag, if_absent=etag is None, content_type=_JSON)
+
+
+def _put_shown(record: LogRecord, etag: str | None) -> Put:
+    """Return what replaces the checkpoint of a token, or none where that is None, wherever it is shown."""
+    body = record.checkpoint.encode()
+    return Put(public_key(record.origin), body, if_match=etag, if_absent=etag is None, content_type=_TEXT)
 
 
 def _is_news(shown: _Shown, held: Held) -> bool:

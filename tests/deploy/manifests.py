@@ -273,17 +273,18 @@ def _container_faults(container: Manifest) -> Iterator[str]:
     resources = container.get("resources", {})
     requests, limits = resources.get("requests", {}), resources.get("limits", {})
     for name, text in [*requests.items(), *limits.items()]:
-        if _quantity(text) is None:
+        if read_quantity(text) is None:
             yield f"{name} {text!r} is no quantity"
     if not {"cpu", "memory"} <= requests.keys() or "memory" not in limits:
         yield f"requests {sorted(requests)} and limits {sorted(limits)}; expected cpu and memory, and a limit of memory"
     for name in requests.keys() & limits.keys():
-        low, high = _quantity(requests[name]), _quantity(limits[name])
+        low, high = read_quantity(requests[name]), read_quantity(limits[name])
         if low is not None and high is not None and low > high:
             yield f"{name}: requests {requests[name]}, more than its limit of {limits[name]}"
 
 
-def _quantity(text: object) -> float | None:
+def read_quantity(text: object) -> float | None:
+    """Return the number that a quantity stands for, None where it is none."""
     found = QUANTITY.fullmatch(str(text))
     if found is None or (found["unit"] or "") not in UNITS:
         return None

@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 from click.testing import CliRunner
 
 from mirrorwitness.cli import main
+from tests.docs.bundle_examples import make_bundle_examples
+from tests.docs.check_examples import make_check_examples
+from tests.docs.logmirror_examples import make_logmirror_examples
+from tests.docs.sumdb_examples import make_sumdb_examples
 from tests.docs.witness_examples import make_witness_examples
 from tests.fakes.registry import Fault, Signer
 from tests.fakes.served_mirror import serve_mirror
@@ -72,6 +76,10 @@ def make_examples(registry: ThreadedRegistry) -> dict[str, str]:
     found["compare"] = _compare(registry)
     found |= _withdraw(registry)
     found["store-check"] = _shorten(_run(registry, "store-check", "file:checked", "--short"))
+    found |= make_bundle_examples(lambda document: _normalise(document, registry))
+    found |= make_check_examples(lambda document: _normalise(document, registry))
+    found |= make_sumdb_examples(registry, lambda document: _normalise(document, registry))
+    found |= make_logmirror_examples(lambda document: _normalise(document, registry))
     found |= make_witness_examples(lambda document: _normalise(document, registry))
     return {name: json.dumps(document, indent=2, ensure_ascii=False) for name, document in found.items()}
 

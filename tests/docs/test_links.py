@@ -23,7 +23,7 @@ DOCUMENTS = sorted(
     if _IGNORED.isdisjoint(path.relative_to(ROOT).parts) and not path.is_relative_to(ROOT / "newsfragments")
 )
 
-_FENCE = re.compile(r"(?ms)^```.*?^```")
+_FENCE = re.compile(r"(?ms)^( *)```.*?^\1```")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -66,9 +66,10 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
 
 def _command_lines(name: str) -> Iterator[str]:
     text = (ROOT / name).read_text(encoding="utf-8")
-    for block in re.findall(r"(?ms)^```(?:console|sh|bash)\n(.*?)^```", text):
+    for kind, block in re.findall(r"(?ms)^ *```(console|sh|bash)\n(.*?)^ *```", text):
         for line in block.splitlines():
-            yield line.removeprefix("$ ").partition("  #")[0].strip()
+            if kind != "console" or line.lstrip().startswith("$ "):  # the others are what it prints
+                yield line.strip().removeprefix("$ ").partition("  #")[0].strip()
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

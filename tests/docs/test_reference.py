@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 PACKAGE = ROOT / "mirrorwitness"
 
 TABLES = {
+    "mirrorwitness.mirror.bundle.Link": "How a bundle belongs to those before it",
     "mirrorwitness.mirror.about.Kind": "Kinds of mirrors",
     "mirrorwitness.mirror.result.Status": "State of a package",
+    "mirrorwitness.mirror.confusion.ConfusionPolicy": "Policies for manifest confusion",
     "mirrorwitness.mirror.gate.BlockKind": "Why a version is not served",
+    "mirrorwitness.mirror.voucher.LogCheck": "What the log's word means",
     "mirrorwitness.mirror.audit.FindingKind": "Findings of an audit",
     "mirrorwitness.mirror.withdrawal.Event": "What happened to a withdrawn version",
     "mirrorwitness.mirror.withdrawal.WithdrawnPolicy": "Policies for withdrawn versions",
@@ -43,6 +46,10 @@ TABLES = {
     "mirrorwitness.storage.probe_verdict.Role": "Roles of store-check",
     "mirrorwitness.storage.probe_verdict.Outcome": "Outcomes of store-check",
     "mirrorwitness.storage.probe_verdict.Capability": "Capabilities in store-check",
+    "mirrorwitness.sumdb.claims.Refusal": "Why a version is not logged",
+    "mirrorwitness.sumdb.records.Event": "What a record says",
+    "mirrorwitness.sumdb.watching.Kind": "What a monitor tells",
+    "mirrorwitness.sumdb.verdict.Verdict": "Verdicts of check",
     "mirrorwitness.witness.protocol.Reason": "Why a witness does not cosign",
     "mirrorwitness.witness.feeder.Action": "What became of a poll",
     "mirrorwitness.witness.finding.Level": "Levels of conformance cases",
@@ -58,9 +65,11 @@ NEVER_PRINTED = {
     "mirrorwitness.server.forms.Form": "inside the server",
     "mirrorwitness.server.negotiate.Coding": "words of HTTP",
     "mirrorwitness.server.routes.Fixed": "paths; http.md lists them",
+    "mirrorwitness.server.sumdb_routes.State": "paths; http.md lists them",
     "mirrorwitness.storage.local_names.Names": "inside the directory storage",
     "mirrorwitness.storage.probe_requests.Signing": "inside the probe",
     "mirrorwitness.storage.s3_errors.Verdict": "inside the bucket storage",
+    "mirrorwitness.sumdb.fates.Fate": "inside the sequencer; records have the words of Event",
     "mirrorwitness.tlog.keys.KeyType": "bytes of C2SP formats; reports say in words what a line is",
     "mirrorwitness.tlog.tiles.Dialect": "values of a flag, and paths; commands.md lists them",
 }
@@ -124,7 +133,15 @@ def test_every_flag_that_is_an_option_of_the_file_is_called_the_same() -> None:
         "algorithm", "is_pem", "is_encrypted", "anchor", "keys", "logs", "lists", "refuses_extensions",
         "signs_subtrees", "rate", "checkpoint", "policy", "origin", "dialect", "every", "refresh", "distributors",
         "vkeys", "seed", "monitoring", "only", "prints_logs", "log", "index", "entry", "old", "search", "refresh_lists",
-        "webhook", "disable", "enable",
+        "webhook", "disable", "enable", "older_after",
+        # those of a checksum database that no mirror has
+        "witnesses", "authority", "at", "is_read_only", "is_once", "is_following",
+        # those of a log mirror, likewise
+        "to", "mirror_keys", "statement", "trusts_records", "begins_anew",
+        # those of a bundle, and of a monitor
+        "since", "signer", "is_dry", "watch", "ahead_for", "is_from_now",
+        # those of check, which reads none either
+        "sumdb", "bundle", "write_bundle", "state", "withdrawn", "max_age", "sarif", "verbose",
     }  # fmt: skip
     for path, command in walk_commands():
         for option in command.params:
@@ -159,7 +176,7 @@ def test_http_routes() -> None:
     """Every path of http.md is a route, every kind of route and every fixed path stands there."""
     paths = read_table("http.md", "Routes")
     values = {"<name>": "@scope/name", "<version or tag>": "1.0.0", "<file>": "a.tgz", "<version>": "1.0.0"}
-    values |= {"<digits>": "ab", "<digest>": "ab" * 32}
+    values |= {"<digits>": "ab", "<digest>": "ab" * 32, "<size>": "41"}
     found: dict[str, routes.Route] = {}
     for path in paths:
         concrete = re.sub(r"<[a-z ]+>", lambda match: values[match[0]], path)
@@ -170,10 +187,19 @@ def test_http_routes() -> None:
     assert {f"/-/{path}" for path in routes._EXACT} <= paths.keys()
 
 
+OTHER_SERVERS = {"sumdb.py", "lookups.py"}
+"""Of a checksum database; `tests.docs.test_sumdb` looks at them."""
+
+LOG_MIRROR_SERVER = "logmirror.py"
+"""`tests.docs.test_logmirror` looks at it."""
+
+
 def test_http_statuses() -> None:
     """Every status that the server's source can answer with is in http.md, and no other."""
     found = {status for _, status, _ in asgi.ERROR_STATUS}
     for path in (PACKAGE / "server").glob("*.py"):
+        if path.name in {*OTHER_SERVERS, LOG_MIRROR_SERVER}:
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value in _STATUSES:
                 found.add(node.value)
@@ -214,9 +240,9 @@ def test_words_of_blocks_have_the_right_exit_code() -> None:
 
 
 def _literals(function: str, position: int) -> set[str]:
-    """Return the constants that the package passes to a function at one place."""
+    """Return the constants that a mirror passes to a function at one place."""
     found: set[str] = set()
-    for path in PACKAGE.rglob("*.py"):
+    for path in (PACKAGE / "mirror").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == function:
                 argument = node.args[position]
@@ -258,9 +284,10 @@ def test_every_field_of_every_document_is_explained(name: str) -> None:
     assert {row for row in unseen - MAY_BE_ABSENT if not (name == "status" and FOLLOWING.match(row))} == set()
 
 
-MAY_BE_ABSENT = {"alarms[]", "counts.blocked_<kind>", "coverage.counted", "coverage.weak"} | {
+MAY_BE_ABSENT = {"alarms[]", "warnings[]", "counts.blocked_<kind>", "coverage.counted", "coverage.weak"} | {
     "problems.<package>", "sources[]", "advice[]", "evidence[]", "unfinished.reason", "unfinished.attempts",
     "unfinished.last", "checkpoint.extension[]", "trees[].extension[]",
+    "counts.logged", "counts.unvouched", "counts.confused", "counts.proofs",
 }  # fmt: skip
 """Fields that the examples' story does not bring about."""
 

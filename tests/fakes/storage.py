@@ -8,6 +8,8 @@ Rules:
   etag for "nobody wrote" is wrong on a bucket, and is wrong here.
 - A fault is planned with `MemoryStorage.fail_before` (nothing happened) or `MemoryStorage.fail_after` (it took effect,
   then the answer was lost), for an operation and a glob of keys, a number of times.
+- What the second put of a pair wrote is lost with the power (`MemoryStorage.lose_power`) until another put of its key,
+  or `MemoryStorage.settle`.
 - Pieces of a stream are small (`PIECE_BYTES`), so that readers meet more than one.
 
 It is checked by the same contract suite as the real ones (`tests/contract/test_storage.py`). It does no I/O but for
@@ -27,11 +29,12 @@ import trio
 from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError
 from mirrorwitness.storage import Listing, ObjectInfo, check_key, check_prefix
 from mirrorwitness.storage.checks import check_condition, check_limit, check_range
+from mirrorwitness.storage.pair import put_in_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from mirrorwitness.storage import Body, ObjectReader
+    from mirrorwitness.storage import Body, ObjectReader, Put
 
 __all__ = ["PIECE_BYTES", "MemoryStorage", "Operation", "StorageCall"]
 
@@ -79,6 +82,7 @@ class MemoryStorage:
 
     def __init__(self, objects: Mapping[str, bytes] | None = None) -> None:
         self._objects: dict[str, bytes] = dict(objects or {})
+        self._on_disk: dict[str, bytes | None] = {}  # what the disk has of those keys where it is behind
         self._faults: list[_Fault] = []
         self.operations: list[StorageCall] = []
         self.content_types: dict[str, str] = {}
@@ -110,10 +114,28 @@ class MemoryStorage:
     def set_bytes(self, key: str, body: bytes) -> None:
         """Change an object behind everybody's back, as bit rot or an intruder would; not recorded."""
         self._objects[check_key(key)] = body
+        self._on_disk.pop(key, None)
 
     def remove(self, key: str) -> None:
         """Remove an object behind everybody's back; not recorded."""
         del self._objects[key]
+        self._on_disk.pop(key, None)
+
+    def settle(self) -> None:
+        """Let the disk catch up with everything."""
+        self._on_disk.clear()
+
+    def lose_power(self, *, cut: int | None = None) -> list[str]:
+        """Put back what the disk has, or cut what it has not to so many bytes; return the keys that this is true of."""
+        for key, body in self._on_disk.items():
+            left = body if cut is None else self._objects[key][:cut]
+            if left is None:
+                del self._objects[key]
+            else:
+                self._objects[key] = left
+        lost = sorted(self._on_disk)
+        self._on_disk.clear()
+        return lost
 
     async def read(self, key: str, *, limit: int) -> tuple[bytes, ObjectInfo]:
         """Read a whole object; see `mirrorwitness.storage.Storage.read`."""
@@ -156,9 +178,18 @@ class MemoryStorage:
         if if_match is not None and (found is None or found.etag != if_match):
             raise PreconditionFailedError(f"{key} should have etag {if_match}, has {found and found.etag}")
         self._objects[key] = body if isinstance(body, bytes) else body.read_bytes()
+        self._on_disk.pop(key, None)
         self.content_types[key] = content_type
         self._fail("put", key, after=True)
         return self._get(key)[1]
+
+    async def put_pair(self, first: Put, then: Put) -> tuple[ObjectInfo, ObjectInfo | None]:
+        """Write two small objects; see `mirrorwitness.storage.Storage.put_pair`."""
+        before = self._on_disk.get(then.key, self._objects.get(then.key))
+        infos = await put_in_turn(self, first, then)
+        if infos[1] is not None:
+            self._on_disk[then.key] = before
+        return infos
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> Listing:
         """List objects; see `mirrorwitness.storage.Storage.list`."""
@@ -173,6 +204,7 @@ class MemoryStorage:
         """Remove an object; see `mirrorwitness.storage.Storage.delete`."""
         await self._begin("delete", check_key(key))
         self._objects.pop(key, None)
+        self._on_disk.pop(key, None)
         self._fail("delete", key, after=True)
 
     async def _begin(self, operation: Operation, key: str) -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from mirrorwitness.storage.pair import put_in_turn
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from mirrorwitness.storage import Body, Listing, ObjectInfo, ObjectReader, Storage
+    from mirrorwitness.storage import Body, Listing, ObjectInfo, ObjectReader, Put, Storage
 
 __all__ = ["DyingStorage", "run_until_death"]
 
@@ -60,6 +62,9 @@ class DyingStorage:
         info = await self._storage.put(key, body, if_absent=if_absent, if_match=if_match, content_type=content_type)
         await self._after()
         return info
+
+    async def put_pair(self, first: Put, then: Put) -> tuple[ObjectInfo, ObjectInfo | None]:
+        return await put_in_turn(self, first, then)
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> Listing:
         await self._before()

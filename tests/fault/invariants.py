@@ -4,6 +4,7 @@
 - every version that it names has its tarball under the key that its URL says, and the bytes match its digest (P1, P2);
 - every dist-tag resolves, and there is ``latest``;
 - every tarball, named or not, holds bytes that upstream published at some time, whole (P1);
+- where a log is required, every version that is named has its proof beside the tarball (P1);
 - records and notes parse; what a killed check of the storage left is nobody's record, lists of old nodes are no JSON.
 """
 
@@ -23,11 +24,16 @@ __all__ = ["check_invariants"]
 
 _DOCUMENT = re.compile(r"npm/((?:@[^/]+/)?[^/@][^/]*)/(?:packument|install-v1)\.json")
 _NOT_JSON = ("state/probe/", "state/summary/replaced/")
-_TARBALL = re.compile(r"npm/(?:@[^/]+/)?[^/@][^/]*/-/[^/]+")
+_PROOF = ".tlog-proof"
+_TARBALL = re.compile(r"npm/(?:@[^/]+/)?[^/@][^/]*/-/[^/]+(?<!\.tlog-proof)")
 
 
 def check_invariants(
-    objects: Mapping[str, bytes], *, published: Collection[bytes] | None = None, damaged: Collection[str] = ()
+    objects: Mapping[str, bytes],
+    *,
+    published: Collection[bytes] | None = None,
+    damaged: Collection[str] = (),
+    proven: bool = False,
 ) -> None:
     """Check everything that is stored.
 
@@ -35,13 +41,17 @@ def check_invariants(
         objects: all objects by key.
         published: every tarball that upstream ever served in good faith; None: not checked.
         damaged: keys that the test itself damaged or removed: they may be as they are, and named as they are.
+        proven: whether a log is required.
     """
     for key, body in objects.items():
         if key in damaged:
             continue
         found = _DOCUMENT.fullmatch(key)
         if found:
-            _check_document(found[1], key, json.loads(body), objects, damaged)
+            document = json.loads(body)
+            _check_document(found[1], key, document, objects, damaged)
+            if proven:
+                _check_proofs(found[1], document, objects)
         elif key.startswith("state/") and not key.startswith(_NOT_JSON):
             json.loads(body)
         elif published is not None and _TARBALL.fullmatch(key):
@@ -63,6 +73,17 @@ def _check_document(
         stored = objects.get(f"npm/{name}/-/{file}")
         assert stored is not None, f"{key} names {version}, and npm/{name}/-/{file} is missing"
         assert _is_match(stored, dist), f"{key} names {version}, and npm/{name}/-/{file} has other bytes"
+
+
+def _check_proofs(name: str, document: dict[str, Any], objects: Mapping[str, bytes]) -> None:
+    for version, manifest in document["versions"].items():
+        key = f"npm/{name}/-/{unquote(manifest['dist']['tarball'].rpartition('/')[2])}{_PROOF}"
+        assert key in objects, f"{name}@{version} is named, and {key} is missing"
+        first, extra, *_ = objects[key].decode().split("\n")
+        assert first == "c2sp.org/tlog-proof@v1", key
+        record = base64.b64decode(extra.removeprefix("extra ")).decode()
+        assert f"\npackage {name}@{version}\n" in record, key
+        assert f"\nintegrity {manifest['dist']['integrity']}\n" in record, key
 
 
 def _is_match(body: bytes, dist: Mapping[str, str]) -> bool:

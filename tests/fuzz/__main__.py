@@ -22,6 +22,9 @@ from tests.fuzz.targets import TARGETS
 
 ATHERIS: Final = "atheris==3.0.0"
 
+NEEDED: Final = "import atheris, cryptography, mirrorwitness.errors, msgspec, rfc8785"
+"""What an environment from before has to have, to be good enough."""
+
 SECONDS: Final = 60.0
 """For all targets together."""
 
@@ -46,7 +49,7 @@ def say(*lines: str) -> None:
 
 def install() -> bool:
     """Install the fuzzer, and say whether it is there."""
-    if PYTHON.exists() and not run("-c", "import atheris, mirrorwitness.errors, cryptography, msgspec").returncode:
+    if PYTHON.exists() and not run("-c", NEEDED).returncode:
         return True
     venv.create(PYTHON.parents[1], clear=True, with_pip=True)
     for wanted in (["--require-hashes", "-r", "requirements/run.txt"], ["--only-binary", ":all:", ATHERIS]):

@@ -45,6 +45,7 @@ from mirrorwitness.witness.protocol import (
     parse_sign_subtree,
 )
 from mirrorwitness.witness.records import format_cosigned, make_record, open_published, parse_record
+from tests.fuzz.sumdb_targets import SUMDB_TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -321,5 +322,7 @@ _RUN: Final = {
     "tile-path": _tile_path,
 }
 
-TARGETS: Final = {name: Target(_RUN[name], seeds) for name, seeds in _make_seeds().items()}
+TARGETS: Final = {name: Target(_RUN[name], seeds) for name, seeds in _make_seeds().items()} | {
+    name: Target(run, seeds) for name, (run, seeds) in SUMDB_TARGETS.items()
+}
 """All of them, by name."""

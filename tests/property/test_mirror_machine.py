@@ -341,7 +341,8 @@ class MirrorMachine(RuleBasedStateMachine):
         if is_complete or not self.is_interrupted:
             assert findings == []
             self.is_interrupted = False
-        if is_complete:
+        # Of two runs one may have been shown an older document, and the other one what diverges.
+        if is_complete and ExitCode.DIVERGENCE not in codes:
             self._check_complete()
 
     def _check_complete(self) -> None:

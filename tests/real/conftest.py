@@ -17,11 +17,14 @@ import pytest
 from botocore.config import Config
 
 from tests.real.clients import APP, Network, Outcome, Served, mirrorwitness, open_network, serve_mirror
+from tests.real.image import built_image
 from tests.real.servers import CACHE, SERVERS, NotInstalledError, S3Server, tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
+
+    from tests.real.image import Image
 
 BUCKET = "mirrorwitness-real"
 
@@ -143,3 +146,10 @@ def served(mirror: Path, network: Network, tmp_path_factory: pytest.TempPathFact
     """Serve that mirror."""
     with serve_mirror(mirror, network=network, directory=tmp_path_factory.mktemp("served")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def image() -> Iterator[Image]:
+    """Build the container image of this tree, and unpack it; nobody may change it."""
+    with built_image() as built:
+        yield built

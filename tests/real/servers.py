@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-__all__ = ["SERVERS", "NotInstalledError", "S3Server", "free_ports", "program", "run_process", "tail", "wait_for_http"]
+__all__ = ["READER_KEY", "SERVERS", "NotInstalledError", "S3Server", "free_ports", "program", "run_process", "tail", "wait_for_http"]
 
 CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "real"
 """Where `scripts/real/install-s3` puts what it installs."""
@@ -46,6 +46,9 @@ LOG_TAIL_BYTES: Final = 1500
 
 ACCESS_KEY: Final = "mirrorwitness"
 SECRET_KEY: Final = "loopback-only-secret"
+
+READER_KEY: Final = "mirrorwitness-reader"
+"""Of a user of SeaweedFS who may read and list, with the same secret."""
 
 
 class NotInstalledError(Exception):
@@ -186,18 +189,18 @@ def wait_for_http(process: subprocess.Popen[bytes], url: str, *, seconds: float 
 def seaweedfs() -> Iterator[S3Server]:
     """Run SeaweedFS (`weed mini`), telemetry off, every port it opens a free one."""
     weed = program("seaweedfs/bin/weed", part="seaweedfs")
-    identity = {
-        "name": "admin",
-        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
-    }
+    rights = {ACCESS_KEY: ["Admin", "Read", "List", "Tagging", "Write"], READER_KEY: ["Read", "List"]}
+    identities = [
+        {"name": key, "credentials": [{"accessKey": key, "secretKey": SECRET_KEY}], "actions": actions}
+        for key, actions in rights.items()
+    ]
     flags = ("s3", "s3.port.grpc", "master", "master.port.grpc", "filer", "filer.port.grpc")
     names = [name if "." in name else f"{name}.port" for name in flags]
     names += ["volume.port", "volume.port.grpc", "admin.port", "admin.port.grpc"]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     with _directory("seaweedfs") as directory:
         config = directory / "s3.json"
-        config.write_text(json.dumps({"identities": [identity]}))
+        config.write_text(json.dumps({"identities": identities}))
         (directory / "data").mkdir()
         command = [
             *(weed, "mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={directory / 'data'}"),

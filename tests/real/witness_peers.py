@@ -2,6 +2,7 @@
 
 - `start_ours` runs the product as an operator does. `start_aics` and `start_litewitness` run two other witnesses, each
   told the same logs. All three are a `Witness`: an address and verifier keys.
+- `start_sumdb` runs our checksum database, a log that asks witnesses by itself, as an operator does.
 - `start_sigsum_log` runs Sigsum's log server, which asks a witness by itself; `start_go_sumdb` a checksum database of
   Go's code, which is asked.
 - `run_tool` runs a program of a peer to its end: what it says of our lines is what the tests assert.
@@ -56,6 +57,7 @@ __all__ = [
     "start_litewitness",
     "start_ours",
     "start_sigsum_log",
+    "start_sumdb",
 ]
 
 PEERS: Final = CACHE / "witness"
@@ -237,6 +239,14 @@ def _run_agent(socket: Path, key: Path) -> Iterator[None]:
         done = run_tool(["ssh-add", "-q", key], environment={"SSH_AUTH_SOCK": str(socket)})
         assert done.code == 0
         yield
+
+
+@contextlib.contextmanager
+def start_sumdb(directory: Path, options: Sequence[str]) -> Iterator[str]:
+    """Run our checksum database with these options; its log goes to a directory. Gives its URL."""
+    command = [sys.executable, "-m", "mirrorwitness", "sumdb", "serve", "--listen", "127.0.0.1:0", *options]
+    with run_process(command, directory=directory, environment={"PYTHONPATH": str(ROOT)}) as process:
+        yield _wait_for_address(process, directory / f"{Path(sys.executable).name}.log")
 
 
 def make_sigsum_key(path: Path) -> str:

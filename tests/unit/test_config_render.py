@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mirrorwitness.config import Config, Registry, list_options, load_config, render_config
-from mirrorwitness.config.options import Deny, Feed, Limits, Observe, Select, Serve, Settings
+from mirrorwitness.config.options import Deny, Feed, Limits, Observe, Select, Serve, Settings, Sumdb
 from mirrorwitness.mirror.select import make_rule
 
 if TYPE_CHECKING:
@@ -45,13 +45,16 @@ class TestRender:
             "select[].": Select,
             "deny[].": Deny,
             "feed.": Feed,
+            "sumdb.": Sumdb,
             "limits.": Limits,
             "serve.": Serve,
             "observe.": Observe,
         }
         fields = {prefix + field.name for prefix, table in tables.items() for field in msgspec.structs.fields(table)}
         keys = [option.key for option in list_options()]
-        assert sorted(keys) == sorted(fields - {"registry", "select", "deny", "feed", "limits", "serve", "observe"})
+        assert sorted(keys) == sorted(
+            fields - {"registry", "select", "deny", "feed", "sumdb", "limits", "serve", "observe"}
+        )
 
     def test_it_reads_back_as_the_defaults(self, file: Path) -> None:
         """With no comment taken away, nothing is set."""

@@ -18,12 +18,13 @@ from click.testing import CliRunner
 from mirrorwitness.cli.keyfile import write_key
 from mirrorwitness.cli.witness_logs import logs
 from mirrorwitness.cli.witness_options import running_options, witness_options
-from mirrorwitness.run.witnessing import WitnessWishes, keep_logs_fresh, open_witness
+from mirrorwitness.run.watching import keep_logs_fresh
+from mirrorwitness.run.witnessing import WitnessWishes, open_witness
 from mirrorwitness.storage.address import open_storage
 from mirrorwitness.tlog.keys import format_signer_key
 from mirrorwitness.witness.known import DISABLED_KEY, set_disabled
 from mirrorwitness.witness.logs import WitnessedLog
-from tests.unit.witness.world import LOG, LOG_KEY, LOG_PQ, OTHER, OTHER_KEY, OURS, grow
+from tests.unit.witness.world import LOG, LOG_KEY, LOG_PQ, OTHER, OTHER_KEY, OURS, contradiction, grow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -124,7 +125,7 @@ async def test_lists_are_read_again_after_some_time(folder: Path, caplog: pytest
         await grow(running.witness, 5, log=OTHER)
         (folder / "list").unlink()
         await wait_for(told, 2)
-    assert told[0] == "'log.example/a' is listed with another key than the one that is known; not changed"
+    assert told[0] == contradiction(LOG_PQ, LOG_KEY)
     assert told[1:] == ["list: cannot be read: No such file or directory"]
     lines = [record.__dict__ for record in caplog.records]
     assert [line["reason"] for line in lines if line["msg"] == "log_list"] == told

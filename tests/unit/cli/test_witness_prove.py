@@ -11,6 +11,7 @@ import pytest
 from mirrorwitness.tlog.proof import parse_proof
 from mirrorwitness.witness.protocol import format_add_checkpoint
 from tests.fakes.serving import serve
+from tests.fakes.sumdb import FakeSumdb, filler, make_record
 from tests.fakes.thread import run_in_thread
 from tests.unit.cli.witness_shell import Shell
 from tests.unit.witness.log_server import LogServer, make_lab
@@ -182,3 +183,14 @@ def test_what_is_no_command(
     monkeypatch.chdir(shell.folder)
     shell.write("entry", b"never logged")
     assert message in " ".join(shell.refuse("prove", "--log", server.flag, *arguments, expect=2).split())
+
+
+def test_inspect_shows_the_record_of_a_checksum_database(shell: Shell) -> None:
+    """It comes as a proof's extra data; other extra data is passed over."""
+    log = FakeSumdb([*filler(3), make_record("left", data=b"left")])
+    proof = shell.write("proof", log.proof(3, 4) + log.checkpoint())
+    document = shell.json("inspect", proof)
+    assert (document["index"], document["record"]) == (3, log.entries[3].decode())
+    assert "publish of left@1.0.0 at registry.example" in shell.run("inspect", proof)
+    log.entries[3] = b"something else\n"
+    assert shell.json("inspect", shell.write("other", log.proof(3, 4) + log.checkpoint()))["record"] is None

@@ -18,8 +18,9 @@ from mirrorwitness.errors import ExitCode
 from mirrorwitness.fetch import Backoff
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.attempt import Attempts
-from mirrorwitness.mirror.audit import Audit
+from mirrorwitness.mirror.audit import Audit, ProofTerms
 from mirrorwitness.mirror.catalogue import Catalogue, PackageRecord, Unfinished
+from mirrorwitness.mirror.confusion import ConfusionPolicy
 from mirrorwitness.mirror.outcome import RunSummary
 from mirrorwitness.mirror.owed import OwedTerms
 from mirrorwitness.mirror.package import PackageSync
@@ -30,11 +31,13 @@ from mirrorwitness.mirror.sources import Sources
 from mirrorwitness.mirror.sync import SyncRun
 from mirrorwitness.mirror.tarballs import TarballOptions, Tarballs
 from mirrorwitness.mirror.terms import PackageTerms
+from mirrorwitness.mirror.voucher import LogCheck
 from mirrorwitness.mirror.withdrawal import WithdrawnPolicy
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.registry import Registry, RegistryOptions
 from mirrorwitness.npm.signatures import SignaturePolicy
 from mirrorwitness.run.session import Upstream, refresh_keys
+from mirrorwitness.run.voucher import name_terms
 from tests.fakes.storage import MemoryStorage
 from tests.unit.mirror.direct import DirectFetcher
 
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.select import DenyRule, Rule, Selection
     from mirrorwitness.storage import Storage
     from tests.fakes.registry import RegistrySimulator
+    from tests.fakes.simulated_log import SimulatedLog
 
 __all__ = ["NOW", "Mirror", "lasting", "make_mirror"]
 
@@ -79,6 +83,9 @@ class Mirror:
     """Hosts that can be reached and are no source."""
     wrapped: Storage | None = None
     """Used in the place of `storage` by runs, where a test puts something in between."""
+    log: SimulatedLog | None = None
+    check: LogCheck = LogCheck.REQUIRE
+    confusion: ConfusionPolicy = ConfusionPolicy.OFF
 
     @property
     def catalogue(self) -> Catalogue:
@@ -114,6 +121,9 @@ class Mirror:
             policy=self.policy,
             public_base=self.public_base,
             withdrawn=self.withdrawn,
+            check=LogCheck.OFF if self.log is None else self.check,
+            log="" if self.log is None else name_terms(self.log.terms),
+            confusion=self.confusion,
         )
 
     async def packages(self) -> PackageSync:
@@ -134,6 +144,7 @@ class Mirror:
             tarballs=tarballs,
             terms=await self.terms(upstream),
             now=lambda: NOW,
+            voucher=None if self.log is None else self.log.make_voucher(self._used),
         )
 
     async def make_run(self) -> SyncRun:
@@ -172,15 +183,22 @@ class Mirror:
             policy=self.policy,
             concurrency=4,
             progress=SilentProgress(),
+            proofs=self._proofs(),
         )
         await audit.run([PackageName(name) for name in names] or self.selection().names())
         return audit
 
-    async def repair(self, name: str, *versions: str) -> PackageResult:
-        """Bring a package with wrong bytes up to date, as `mirrorwitness audit --repair` does."""
+    def _proofs(self) -> ProofTerms | None:
+        if self.log is None or self.check is LogCheck.OFF:
+            return None
+        return ProofTerms(self.log.terms, name_terms(self.log.terms), is_required=self.check is LogCheck.REQUIRE)
+
+    async def repair(self, name: str, *versions: str, unproven: Sequence[str] = ()) -> PackageResult:
+        """Bring a package with wrong bytes or proofs up to date, as `mirrorwitness audit --repair` does."""
         packages = await self.packages()
         wrong = frozenset(Version(version) for version in versions)
-        return await packages.run(PackageName(name), is_forced=True, replace_bytes=wrong)
+        proofs = frozenset(Version(version) for version in unproven)
+        return await packages.run(PackageName(name), is_forced=True, replace_bytes=wrong, renew_proofs=proofs)
 
     async def confirm_deleted(self, name: str) -> PackageResult:
         """Handle a confirmed deletion, as a follower does after the second 404 (`Attempts`)."""
@@ -196,6 +214,7 @@ class Mirror:
             workers=self.workers,
             ask_sizes=ask_sizes,
             progress=SilentProgress(),
+            voucher=None if self.log is None else self.log.make_voucher(self._used),
         )
         return await planner.run(self.selection().names())
 

@@ -25,6 +25,14 @@ def record(item: HeldVersion | None = None, **known: object) -> PackageRecord:
     return PackageRecord(name=PAD, versions=versions, checked="2026-01-01T00:00:00Z", **known)  # type: ignore[arg-type]
 
 
+def test_the_leaf_of_a_version_is_told() -> None:
+    """What the log vouched for says so, with the log's name."""
+    facts = Facts(name=PAD, version=ONE, record=record(held(leaf=41, tree=50), log="sumdb.example 1f2e"))
+    assert any("leaf 41 of the log sumdb.example, signature" in told for told in explain(facts).sentences)
+    blocked = record(held(served=False), blocked={"1.0.0": "unvouched: the log does not have it yet: x"})
+    assert explain(Facts(name=PAD, version=ONE, record=blocked)).code is ExitCode.PARTIAL
+
+
 NOTE = Unfinished(name=PAD, reason="no answer", kind="UpstreamUnreachableError", last="2026-01-02T00:00:00Z")
 
 

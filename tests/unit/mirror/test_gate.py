@@ -86,9 +86,14 @@ def test_p2_visible_is_what_is_stored_and_what_is_kept() -> None:
     """Neither a missing tarball nor a refused version is named."""
     packument = make_packument(v1={"integrity": sri(b"1")}, v2={"integrity": sri(b"2")})
     decision = judge(packument, held={V1: hold(b"1")})
-    assert visible(decision, stored=(), kept=()) == (V1,)
-    assert visible(decision, stored={V2}, kept=()) == (V1, V2)
-    assert visible(decision, stored=(), kept=[Version("0.1.0")]) == (V1, "0.1.0")
+    item = decision.wanted[0].held
+    assert item is not None
+    assert visible(decision, stored={}, kept={}) == (V1,)
+    assert visible(decision, stored={V2: item}, kept={}) == (V1, V2)
+    assert visible(decision, stored={}, kept={Version("0.1.0"): item}) == (V1, "0.1.0")
+    assert visible(decision, stored={}, kept={}, vouched={}) == ()
+    assert visible(decision, stored={}, kept={}, vouched={V1: item.sri}) == (V1,)
+    assert visible(decision, stored={}, kept={}, vouched={V1: sri(b"other")}) == ()
 
 
 def test_what_is_not_selected_is_no_block() -> None:
@@ -271,6 +276,7 @@ class TestSignatures:
 
 
 def test_p3_each_kind_has_its_consequence() -> None:
-    """Two kinds are divergences, one is unfinished, the others are complete."""
-    assert {kind for kind in BlockKind if kind.is_divergence} == {BlockKind.SIGNATURE, BlockKind.EQUIVOCATION}
-    assert {kind for kind in BlockKind if kind.is_unfinished} == {BlockKind.MISSING}
+    """Three kinds are divergences, two are unfinished, the others are complete."""
+    divergences = {BlockKind.SIGNATURE, BlockKind.EQUIVOCATION, BlockKind.CONTRADICTED}
+    assert {kind for kind in BlockKind if kind.is_divergence} == divergences
+    assert {kind for kind in BlockKind if kind.is_unfinished} == {BlockKind.MISSING, BlockKind.UNVOUCHED}

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from mirrorwitness.errors import ExitCode, StorageUnavailableError
+from mirrorwitness.mirror.package import PackageSync
 from mirrorwitness.mirror.sources import ABSENT_MOST, FAILED_MOST, PAUSE, read_dropped, restore_source
 from mirrorwitness.mirror.tarballs import TarballOptions
 from tests.fakes.registry import Fault, RegistrySimulator
@@ -204,7 +205,10 @@ async def test_p9_a_peer_that_fails_is_left_alone_for_a_while(autojump_clock: Mo
         sim.publish("left-pad", "2.1.0")
     peer.fail("/left-pad/-/left-pad-2.0.0.tgz", Fault.status(500), times=None)
     again = await mirror.make_run()
-    again._attempts._packages._tarballs._sources = run._attempts._packages._tarballs._sources
+    packages, before = again._attempts._packages, run._attempts._packages
+    assert isinstance(packages, PackageSync)
+    assert isinstance(before, PackageSync)
+    packages._tarballs._sources = before._tarballs._sources
     await again.run(mirror.selection().names())
     assert set(tarballs(peer)) == {"left-pad-2.0.0.tgz"}
     assert again.summary.alarms == []

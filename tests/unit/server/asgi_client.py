@@ -64,7 +64,8 @@ class AsgiClient:
         return await self.send_raw(method, path.encode(), [*encoded, *(lines or [])])
 
     async def send_raw(self, method: str, raw_path: bytes, lines: list[tuple[bytes, bytes]]) -> Answer:
-        """Send one request of exactly these bytes."""
+        """Send one request of exactly these bytes; what stands behind a question mark is its query."""
+        raw_path, _, query = raw_path.partition(b"?")
         scope: MutableMapping[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -73,7 +74,7 @@ class AsgiClient:
             "scheme": "http",
             "path": raw_path.decode("latin-1"),
             "raw_path": raw_path,
-            "query_string": b"",
+            "query_string": query,
             "headers": lines,
         }
         sent: list[Mapping[str, Any]] = []

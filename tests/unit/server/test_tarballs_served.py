@@ -110,7 +110,7 @@ async def test_empty_tarball_ignores_ranges() -> None:
     assert (answer.status, answer.body) == (200, b"")
 
 
-@pytest.mark.parametrize("file", ["n-9.9.9.tgz", "packument.json", "n-1.0.0.tgz.tlog-proof", "N-1.0.0.tgz", "n-1.0.0"])
+@pytest.mark.parametrize("file", ["n-9.9.9.tgz", "packument.json", "n-9.9.9.tgz.tlog-proof", "N-1.0.0.tgz", "n-1.0.0"])
 async def test_p2_file_that_no_document_names_is_not_there(file: str) -> None:
     """P2: an object beside the named ones is nobody's, even where it exists."""
     objects = _mirror() | {f"npm/@s/n/-/{file}": b"stray"}

@@ -205,6 +205,17 @@ async def test_a_storage_that_does_not_answer_monitors() -> None:
     assert (await client.ask("GET", MONITORED)).status == 200
 
 
+@pytest.mark.parametrize("body", [b"", bytes(20), b"log.example/a\n10"])
+async def test_a_checkpoint_that_lost_power_cut_is_not_shown(body: bytes) -> None:
+    """503 until it is published again: half a checkpoint is nobody's."""
+    world, client = await make_client()
+    await client.post(LOG.request(0, 10))
+    world.storage.set_bytes(public_key(LOG.origin), body)
+    reply = await client.ask("GET", MONITORED)
+    assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+    assert reply.body == b"the published checkpoint is cut\n"
+
+
 async def test_what_is_published_by_another_replica_is_shown() -> None:
     """It is read each time."""
     world, client = await make_client()

@@ -19,9 +19,10 @@ from mirrorwitness.errors import (
 )
 from mirrorwitness.fetch import Backoff, FetchOptions, HostGate, Patience, SickAnswerError, open_fetcher
 from mirrorwitness.sumdb.logclient import TILES_AT_ONCE, LogClient, dialect_of
+from mirrorwitness.sumdb.served import Traffic
 from mirrorwitness.tlog.checkpoint import GO_ORIGIN
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES
-from mirrorwitness.tlog.tiles import Dialect, Tile, all_tiles
+from mirrorwitness.tlog.tiles import Dialect, EntriesTile, Tile, all_tiles
 from mirrorwitness.witness.logs import WitnessedLog
 from tests.fakes.registry_server import Fault
 from tests.fakes.serving import serve
@@ -70,7 +71,7 @@ async def test_head_and_tiles_in_both_dialects(dialect: Dialect) -> None:
     server = LogServer(LAB, 3000, dialect=dialect)
     tiles = [Tile(0, 11, 184), Tile(0, 7, 256), Tile(1, 0, 11)]
     async with reading(server, dialect) as client:
-        head = await client.read_head()
+        head = await client.open_head()
         found = await client.read_tiles(tiles)
         assert "LogClient" in repr(client)
     assert (head.checkpoint.size, head.checkpoint.root) == (3000, LAB.root(3000))
@@ -208,7 +209,7 @@ async def test_a_redirect_elsewhere_is_refused() -> None:
     async with serve(inside), reading(server) as client:
         server.fail("/checkpoint", Fault.redirect(f"{inside.base}/checkpoint"))
         with pytest.raises(UpstreamRefusedError, match="is not allowed"):
-            await client.read_head()
+            await client.open_head()
     assert inside.asked == []
 
 
@@ -218,7 +219,7 @@ async def test_a_head_that_is_not_there() -> None:
     server.gone.add("/checkpoint")
     async with reading(server) as client:
         with pytest.raises(UpstreamNotFoundError, match="/log/checkpoint: status 404"):
-            await client.read_head()
+            await client.open_head()
 
 
 async def test_an_oversized_head_is_not_read() -> None:
@@ -227,7 +228,7 @@ async def test_an_oversized_head_is_not_read() -> None:
     server.bodies["/checkpoint"] = bytes(MAX_NOTE_BYTES + 1)
     async with reading(server) as client:
         with pytest.raises(UpstreamProtocolError, match=f"at most {MAX_NOTE_BYTES} bytes"):
-            await client.read_head()
+            await client.open_head()
 
 
 async def test_a_head_of_another_log_and_one_that_nobody_signed() -> None:
@@ -236,7 +237,39 @@ async def test_a_head_of_another_log_and_one_that_nobody_signed() -> None:
     async with reading(server) as client:
         server.bodies["/checkpoint"] = other.checkpoint(2)
         with pytest.raises(UpstreamProtocolError, match=r"the origin is '.*/b', expected '.*/a'"):
-            await client.read_head()
+            await client.open_head()
         server.bodies["/checkpoint"] = LAB.sign(LAB.text(2), other.keys[0])
         with pytest.raises(SignatureError, match="no trusted key signed"):
-            await client.read_head()
+            await client.open_head()
+
+
+async def test_bundles_of_entries_in_both_dialects_of_paths() -> None:
+    """As they are; a full one in the place of a partial one that is gone, and what was read is counted."""
+    server = LogServer(LAB, 300)
+    server.bodies |= {"/tile/entries/000": b"full", "/tile/entries/001": b"instead"}
+    async with reading(server) as client:
+        found = await client.read_entries([EntriesTile(0, 256), EntriesTile(1, 44)])
+        assert found == {EntriesTile(0, 256): b"full", EntriesTile(1, 256): b"instead"}
+        assert client.traffic == Traffic(2, 11)
+    server = LogServer(LAB, 300, dialect=Dialect.SUMDB)
+    server.bodies["/tile/8/data/001.p/44"] = b"records"
+    async with reading(server, Dialect.SUMDB) as client:
+        assert await client.read_entries([EntriesTile(1, 44)]) == {EntriesTile(1, 44): b"records"}
+
+
+async def test_an_oversized_bundle_is_not_read() -> None:
+    """No more than its entries can have."""
+    server = LogServer(LAB, 300)
+    server.bodies["/tile/entries/000.p/1"] = bytes(65_538)
+    async with reading(server) as client:
+        with pytest.raises(UpstreamProtocolError, match="at most 65537 bytes"):
+            await client.read_entries([EntriesTile(0, 1)])
+
+
+async def test_nothing_is_asked_where_nothing_is_wanted() -> None:
+    """An empty proof needs no tiles."""
+    server = LogServer(LAB, 300)
+    async with reading(server) as client:
+        assert await client.read_tiles([]) == {}
+        assert "Served" in repr(client._served)
+    assert server.asked == []

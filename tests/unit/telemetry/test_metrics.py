@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mirrorwitness.telemetry import CONTENT_TYPE, METRICS, Metric, Sample, format_metrics
 
-UNITS = {"seconds", "bytes", "requests", "packages", "revisions", "versions", "logs", "total", "status"}
+UNITS = {"seconds", "bytes", "requests", "packages", "revisions", "versions", "logs", "records", "total", "status"}
 """Base units, and what is counted: the last word of a name."""
 
 WRONG_UNITS = re.compile(

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from mirrorwitness.witness.lab import LabLog
     from mirrorwitness.witness.service import Fork
 
-__all__ = ["LAB", "REFRESH", "Scene", "paths", "scene"]
+__all__ = ["LAB", "OLDER_AFTER", "REFRESH", "Scene", "paths", "scene"]
 
 LAB: Final = make_lab()
 REFRESH: Final = 3600
+OLDER_AFTER: Final = 600
 
 
 @dataclass
@@ -62,6 +63,7 @@ class Scene:
             log=self.server.log,
             client=self.client,
             refresh=REFRESH,
+            older_after=OLDER_AFTER,
             now=self.world.clock,
             storage=self.world.storage,
             on_fork=self._keep,

@@ -88,7 +88,7 @@ async def test_a_lost_record_is_adopted(lost: str, has_anchor: bool) -> None:  #
     await grow(running, 22, old=21)
 
 
-@pytest.mark.parametrize("damage", [b"", b"nonsense", b"\xff", b"no checkpoint\n\n\xe2\x80\x94 x AAAAAAAA\n"])
+@pytest.mark.parametrize("damage", [b"\n", b"nonsense", b"\xff", b"no checkpoint\n\n\xe2\x80\x94 x AAAAAAAA\n"])
 @pytest.mark.parametrize("place", ["storage", "anchor"])
 async def test_a_damaged_published_checkpoint_is_replaced(place: str, damage: bytes) -> None:
     """It is refused with the message that names this way out, so this has to be one."""

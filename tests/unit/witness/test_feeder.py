@@ -1,4 +1,4 @@
-"""Feeding logs to a witness: growth, forks, older heads and wrong tiles, over HTTP on loopback."""
+"""Feeding logs to a witness: growth, forks and wrong tiles, over HTTP on loopback."""
 
 from __future__ import annotations
 
@@ -129,19 +129,6 @@ async def test_another_fork_of_a_forked_log_is_a_fork_again() -> None:
         assert len(found.forks) == 2
         found.server.grow(400, LAB)
         assert await found.poll() == (Action.COSIGNED, 300, 400)
-
-
-async def test_rollback_of_the_log() -> None:
-    """An older head is an alarm, and is not submitted; the log may go on from where it was."""
-    async with scene(300) as found:
-        found.server.grow(299)
-        polled = await found.feeder.poll()
-        assert (polled.action, polled.before, polled.after) == (Action.OLDER_HEAD, 300, 300)
-        assert "the log shows an older head: size 299, and 300 was cosigned" in polled.text
-        assert found.witness.counts == {"cosigned": 1}
-        assert found.server.asked == ["/checkpoint"]
-        found.server.grow(301)
-        assert await found.poll() == (Action.COSIGNED, 300, 301)
 
 
 @pytest.mark.parametrize("path", ["/tile/0/001", "/tile/0/003.p/232", "/tile/1/000.p/3"])

@@ -136,7 +136,7 @@ async def test_a_replica_that_is_ahead_of_the_head() -> None:
     async with scene(300) as found:
         await found.push(300, 500, await found.world.start())
         found.server.grow(400)
-        assert await found.poll() == (Action.OLDER_HEAD, 500, 500)
+        assert await found.poll() == (Action.BEHIND, 500, 500)
 
 
 async def test_a_log_that_also_pushes_is_not_older() -> None:

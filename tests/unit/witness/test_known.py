@@ -32,7 +32,7 @@ from mirrorwitness.witness.protocol import Reason
 from mirrorwitness.witness.records import record_key
 from tests.fakes.storage import MemoryStorage
 from tests.unit.storage.lying import RefusingStorage
-from tests.unit.witness.world import LOG, LOG_PQ, OTHER, OURS, MeddledStorage, World, grow
+from tests.unit.witness.world import LOG, LOG_KEY, LOG_PQ, OTHER, OURS, MeddledStorage, World, contradiction, grow
 
 if TYPE_CHECKING:
     from mirrorwitness.witness.logs import WitnessedLog
@@ -69,12 +69,25 @@ async def test_a_later_list_removes_and_changes_nothing() -> None:
     roster, logs = make_roster(storage)
     await roster.refresh((A,))
     found = await roster.refresh((OTHER_KEY_OF_A, replace(A, contact="somebody else"), B))
-    said = "'log.example/a' is listed with another key than the one that is known; not changed"
-    assert found == Refreshed(added=(OTHER.origin,), complaints=(said,))
+    assert found == Refreshed(added=(OTHER.origin,), complaints=(contradiction(LOG_PQ, LOG_KEY),))
     assert await roster.refresh((OTHER_KEY_OF_A,)) == Refreshed()
     assert repr(roster) == "<Roster of <LogSet of 2 logs>, 1 complaints>"
     assert list(logs) == [LOG.witnessed, OTHER.witnessed]
     assert storage.objects[LISTED_KEY] == format_log_list((A, B))
+
+
+async def test_two_keys_of_one_log_in_the_list_that_is_seen_first() -> None:
+    """The first is taken in and written, the other one told once; both, where the operator says so with flags."""
+    storage = MemoryStorage()
+    roster, logs = make_roster(storage)
+    found = await roster.refresh((A, OTHER_KEY_OF_A))
+    assert found == Refreshed(added=(LOG.origin,), complaints=(contradiction(LOG_PQ, LOG_KEY),))
+    assert await roster.refresh((A, OTHER_KEY_OF_A)) == Refreshed()
+    assert list(logs) == [LOG.witnessed]
+    assert storage.objects[LISTED_KEY] == format_log_list((A,))
+    both = replace(LOG.witnessed, keys=(LOG_KEY.verifier, LOG_PQ.verifier))
+    after, again = make_roster(storage, both)
+    assert (await after.refresh((A, OTHER_KEY_OF_A)), list(again)) == (Refreshed(), [both])
 
 
 async def test_a_flag_comes_first() -> None:

@@ -39,6 +39,7 @@ from tests.unit.witness.world import (
     START,
     STRANGER,
     Log,
+    contradiction,
     cosign,
     grow,
 )
@@ -197,7 +198,7 @@ async def test_logs_of_flags_and_lists(places: dict[str, MemoryStorage], tmp_pat
     ]
     async with open_witness(asked) as running:
         assert list(running.witness.logs) == logs
-        assert running.notes == ("'log.example/a' is listed with another key than the one that is known; not changed",)
+        assert running.notes == (contradiction(LOG_PQ, LOG_KEY),)
     assert places["storage"].objects[LISTED_KEY] == f"logs/v0\n\nvkey {OTHER_KEY.verifier}\n".encode()
     async with open_witness(replace(asked, lists=())) as running:
         assert (list(running.witness.logs), running.notes) == (logs, ())
@@ -252,7 +253,7 @@ async def test_serving_until_a_signal(
     monkeypatch.setattr(witnessing, "run_until_signal", until_signal)
     wishes = replace(wishes, lists=(str(listed),))
     await serve_witness(wishes, listen=f"{host}:0", ready=told.append, told=told.append)
-    assert told[0] == "'log.example/a' is listed with another key than the one that is known; not changed"
+    assert told[0] == contradiction(LOG_PQ, LOG_KEY)
     assert told[1].startswith(f"http://{host}:")
     assert replies[0].startswith(b"HTTP/1.1 200 ")
     assert replies[0].endswith(b"\r\n\r\nready\n")

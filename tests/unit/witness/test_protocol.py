@@ -161,6 +161,7 @@ def test_the_statuses() -> None:
         "rate": 429,
         "clock": 503,
         "rolled-back": 503,
+        "stopped": 503,
         "storage": 503,
     }
     assert set(ANSWERS) == set(Reason)

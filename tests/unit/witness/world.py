@@ -58,6 +58,7 @@ __all__ = [
     "Log",
     "MeddledStorage",
     "World",
+    "contradiction",
     "cosign",
     "forge",
     "grow",
@@ -140,6 +141,15 @@ class Log:
 
 LOG = Log(LOG_KEY)
 OTHER = Log(OTHER_KEY)
+
+
+def contradiction(listed: SignerKey, known: SignerKey) -> str:
+    """Return what is said of a log that has another key in a list than is known."""
+    names = [f"{key.name}+{key.verifier.key_id.hex()}" for key in (listed, known)]
+    return (
+        f"{listed.name!r} is listed with the key {names[0]}, and known with {names[1]}: nothing changes; where both "
+        "are the log's, give both with --log"
+    )
 
 
 def make_note(tree: Checkpoint, *lines: Signature) -> bytes:

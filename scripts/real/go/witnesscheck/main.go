@@ -1,4 +1,4 @@
-// Witnesscheck asks a witness to cosign a log, and judges what it answers.
+// Witnesscheck asks a witness to cosign a log, and judges what it answers; it also judges logs that are not its own.
 //
 // Nothing in it is mirrorwitness's own: trees, proofs and notes are those of golang.org/x/mod, signatures those of Go's
 // standard library. `make test-real` builds it (scripts/real/install-witness) and runs it against our witness.
@@ -8,6 +8,8 @@
 //	witnesscheck refuse -url URL -signer SKEY -cosigner VKEY    offer what no witness may cosign
 //	witnesscheck verify -log VKEY -cosigner VKEY FILE           check a checkpoint that was published; prints its text
 //	witnesscheck sumdb -signer SKEY -records N [-origin NAME]   serve a checksum database on a free loopback port
+//	witnesscheck readlog -url URL -log VKEY -cosigner VKEY… -records N
+//	                                                            check a tiled log: its checkpoint, N records, N trees
 //
 // It ends with status 1, and says why, as soon as something is not as it must be.
 package main
@@ -45,16 +47,17 @@ func (l *stringList) Set(value string) error {
 }
 
 var commands = map[string]func(options) error{
-	"key":    printKey,
-	"ask":    askForSizes,
-	"refuse": askForRefusals,
-	"verify": verifyFile,
-	"sumdb":  serveSumdb,
+	"key":     printKey,
+	"ask":     askForSizes,
+	"refuse":  askForRefusals,
+	"verify":  verifyFile,
+	"sumdb":   serveSumdb,
+	"readlog": readLog,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: witnesscheck key|ask|refuse|verify|sumdb [flags] [arguments]")
+		fmt.Fprintln(os.Stderr, "usage: witnesscheck key|ask|refuse|verify|sumdb|readlog [flags] [arguments]")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](parseOptions(os.Args[1], os.Args[2:])); err != nil {
@@ -66,11 +69,11 @@ func main() {
 func parseOptions(command string, arguments []string) options {
 	var given options
 	flags := flag.NewFlagSet(command, flag.ExitOnError)
-	flags.StringVar(&given.url, "url", "", "the witness's submission prefix, which is its monitoring prefix too")
+	flags.StringVar(&given.url, "url", "", "the witness's submission prefix, which is its monitoring prefix too; or the log's")
 	flags.StringVar(&given.signer, "signer", "", "the log's private key")
 	flags.StringVar(&given.log, "log", "", "the log's verifier key")
 	flags.Var(&given.cosigners, "cosigner", "a verifier key of the witness; repeatable")
-	flags.Int64Var(&given.records, "records", 1, "how many records the database begins with")
+	flags.Int64Var(&given.records, "records", 1, "how many records the database begins with, or are checked")
 	flags.StringVar(&given.origin, "origin", "", "the database's origin; without one, that of Go's own")
 	flags.Parse(arguments)
 	given.arguments = flags.Args()

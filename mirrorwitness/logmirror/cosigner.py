@@ -1,0 +1,154 @@
+"""Cosigner: signs the checkpoints of logs for one role, later ones only, and remembers before it answers.
+
+Rules:
+
+- The tree of a log that is signed never shrinks, and of one size there is one root. Whether two trees are consistent is
+  for the caller to know; a log mirror computes both from one copy.
+- The time is taken under the log's lock and never goes back (`mirrorwitness.witness.service.CLOCK_STEP`).
+- What is signed is recorded, shown in the anchor and published before anybody gets it (P7): that is
+  `mirrorwitness.witness.state`, which also refuses to go on from a state that was restored.
+
+*Concurrency*: any number of tasks; of one log one signs at a time, and other processes are met by the swap.
+
+What it does not do: judge what it signs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from mirrorwitness.errors import PreconditionFailedError, ProofError, StorageUnavailableError
+from mirrorwitness.tlog.cosignature import Statement, cosigned_message, make_line
+from mirrorwitness.witness.records import format_cosigned, make_record
+from mirrorwitness.witness.service import CLOCK_STEP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mirrorwitness.tlog.checkpoint import OpenedCheckpoint
+    from mirrorwitness.tlog.cosignature import Cosignature
+    from mirrorwitness.tlog.keys import VerifierKey
+    from mirrorwitness.tlog.note import Signature
+    from mirrorwitness.witness.decision import Latest
+    from mirrorwitness.witness.signer import Signer
+    from mirrorwitness.witness.state import Held, WitnessState
+
+__all__ = ["Cosigned", "Cosigner", "Overtaken"]
+
+SWAP_TRIES: Final = 3
+"""How often a signature is made anew because another replica was faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """A checkpoint that was signed and published.
+
+    Attributes:
+        lines: ours.
+        note: the checkpoint with them and those of the log.
+    """
+
+    lines: tuple[Signature, ...]
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """A larger tree of the log was signed meanwhile; nothing was.
+
+    Attributes:
+        latest: that tree.
+    """
+
+    latest: Latest
+
+
+class Cosigner:
+    """Signs for one role.
+
+    Args:
+        state: what was signed, in the view of the role (`mirrorwitness.logmirror.roles`).
+        signers: who signs.
+        own: all keys that ever signed for the role here.
+        now: seconds since 1970.
+
+    Attributes:
+        own: all keys that ever signed for the role here.
+    """
+
+    def __init__(
+        self, *, state: WitnessState, signers: Sequence[Signer], own: Sequence[VerifierKey], now: Callable[[], float]
+    ) -> None:
+        self.own = tuple(own)
+        self._state = state
+        self._signers = signers
+        self._now = now
+
+    def __repr__(self) -> str:
+        return f"<Cosigner {', '.join(signer.verifier.name for signer in self._signers)}>"
+
+    async def find(self, origin: str, *, anew: bool = False) -> Held:
+        """Return what was signed of a log, read anew where that is asked for or where it is not known.
+
+        Raises:
+            RolledBackError: the state is behind what was signed.
+            StorageError: it cannot be read.
+        """
+        async with self._state.lock(origin):
+            if anew:
+                self._state.forget(origin)
+            return await self._state.find(origin)
+
+    async def halt(self, origin: str, reason: str, shown: tuple[OpenedCheckpoint, tuple[Cosignature, ...]]) -> None:
+        """Sign nothing more for a log: somebody showed a signature of ours that the state does not know.
+
+        Raises:
+            RolledBackError: something that contradicts it is published, too.
+            StorageError: it could not be written; it holds in this process all the same.
+        """
+        async with self._state.lock(origin):
+            await self._state.halt(origin, reason, shown)
+
+    async def cosign(self, opened: OpenedCheckpoint) -> Cosigned | Overtaken:
+        """Sign a checkpoint, or the latest one again with a newer time.
+
+        Raises:
+            ProofError: another tree of its size was signed.
+            RolledBackError: the state is behind what was signed.
+            StorageError: storage or key failed, or the clock is behind; the state may have been written.
+        """
+        tree = opened.checkpoint
+        async with self._state.lock(tree.origin):
+            for _ in range(SWAP_TRIES):
+                held = await self._state.find(tree.origin)
+                if tree.size < held.latest.size:
+                    self._state.forget(tree.origin)
+                    return Overtaken(held.latest)
+                if held.record is not None and tree.size == held.latest.size and tree.root != held.latest.root:
+                    raise ProofError(
+                        f"{tree}: the root {held.latest.root.hex()} of that size was signed, expected the same one"
+                    )
+                try:
+                    return await self._sign(opened, held)
+                except PreconditionFailedError:
+                    continue  # another replica was faster; its tree is ours to go on from
+        raise StorageUnavailableError(f"{tree.origin}: other replicas were faster {SWAP_TRIES} times, try again")
+
+    async def _sign(self, opened: OpenedCheckpoint, held: Held) -> Cosigned:
+        now = int(self._now())
+        if now < held.timestamp - CLOCK_STEP:
+            raise StorageUnavailableError(
+                f"the clock is {held.timestamp - now} s behind the latest cosignature of {held.origin!r}"
+            )
+        timestamp = max(now, held.timestamp, 1)
+        tree = opened.checkpoint
+        statement = Statement(tree.origin, 0, tree.size, tree.root, tree.text)
+        lines: list[Signature] = []
+        for signer in self._signers:
+            key = signer.verifier
+            lines.append(make_line(key, timestamp, await signer.sign(cosigned_message(key, timestamp, statement))))
+        note = format_cosigned(opened, lines)
+        record = make_record(tree, timestamp=timestamp, note=note, before=(held.latest.size, held.timestamp))
+        await self._state.advance(held, record)
+        return Cosigned(tuple(lines), note)

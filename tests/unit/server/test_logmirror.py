@@ -1,0 +1,119 @@
+"""The log mirror's application without sockets: clients that leave, storages that fail, bugs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from mirrorwitness.errors import StorageUnavailableError
+from mirrorwitness.logmirror.paths import checkpoint_key
+from mirrorwitness.server.logmirror import LogMirrorApp
+from mirrorwitness.server.witness import BODY_SECONDS
+from mirrorwitness.tlog.checkpoint import origin_hash
+from tests.unit.logmirror.world import LAB, MirrorWorld, add, body_of, check_copy, fill, next_of, pending
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping, Sequence
+
+    from mirrorwitness.logmirror.service import LogMirror
+
+CHECKPOINT = f"/{origin_hash(LAB.origin)}/checkpoint"
+OCTETS = [(b"Content-Type", b"application/octet-stream")]
+
+
+async def send(
+    app: LogMirrorApp, method: str, path: str, messages: Sequence[dict[str, Any]] = ()
+) -> tuple[int, dict[str, str], bytes]:
+    """Send a request, message by message; behind the last one nothing comes."""
+    sent: list[MutableMapping[str, Any]] = []
+    waiting = list(messages)
+
+    async def receive() -> MutableMapping[str, Any]:
+        await trio.lowlevel.checkpoint()
+        if not waiting:
+            await trio.sleep_forever()
+        return waiting.pop(0)
+
+    async def take(message: MutableMapping[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message)
+
+    await app({"type": "http", "method": method, "path": path, "headers": OCTETS}, receive, take)
+    start, body = sent
+    headers = {name.decode(): value.decode() for name, value in start["headers"]}
+    return start["status"], headers, body["body"]
+
+
+def piece(body: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+async def start() -> tuple[MirrorWorld, LogMirror, LogMirrorApp]:
+    world = MirrorWorld()
+    mirror = await world.start()
+    return world, mirror, LogMirrorApp(mirror=mirror, storage=world.storage)
+
+
+async def test_a_client_that_leaves_is_no_error_of_ours() -> None:
+    """It gets no answer, and what it brought is kept."""
+    world, mirror, app = await start()
+    await pending(mirror, 600)
+    gone = {"type": "http.disconnect"}
+    for path, body in (("/add-checkpoint", b"old"), ("/add-entries", body_of(0, 600, packages=1))):
+        with pytest.raises(ConnectionAbortedError):
+            await send(app, "POST", path, [piece(body, more=True), gone])
+    assert next_of(world) == 256
+
+
+async def test_slow_add_checkpoint(autojump_clock: trio.testing.MockClock) -> None:
+    """A body that does not come to its end is a 400."""
+    _, _, app = await start()
+    begun = trio.current_time()
+    assert (await send(app, "POST", "/add-checkpoint", [piece(b"old 0\n", more=True)]))[0] == 400
+    assert trio.current_time() - begun == pytest.approx(BODY_SECONDS)
+    assert autojump_clock.rate == 0
+
+
+async def test_pieces_that_are_empty_are_waited_behind() -> None:
+    """Only the last message ends a body."""
+    world, mirror, app = await start()
+    assert (await send(app, "POST", "/add-checkpoint", [piece(b"", more=True), piece(add(0, 300))]))[0] == 200
+    body = body_of(0, 300)
+    messages = [piece(body[:100], more=True), piece(b"", more=True), piece(body[100:], more=True), piece(b"")]
+    assert (await send(app, "POST", "/add-entries", messages))[0] == 200
+    check_copy(world, 300)
+    assert repr(app) == f"<LogMirrorApp {mirror!r}>"
+
+
+async def test_storage_that_fails_is_a_503() -> None:
+    """For readers and for readiness."""
+    world, mirror, app = await start()
+    await fill(mirror, 300)
+    world.storage.fail_before("read", checkpoint_key(LAB.origin), StorageUnavailableError("down"))
+    status, headers, _ = await send(app, "GET", CHECKPOINT)
+    assert (status, headers["retry-after"]) == (503, "5")
+    world.storage.fail_before("stat", "*", StorageUnavailableError("down"))
+    assert (await send(app, "GET", "/readyz"))[0] == 503
+    status, headers, body = await send(app, "HEAD", CHECKPOINT)
+    assert (status, int(headers["content-length"]) > 100, body) == (200, True, b"")
+
+
+async def test_a_bug_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a 500 that tells nothing; other kinds of connections are left alone."""
+    _, mirror, app = await start()
+    monkeypatch.setattr(type(mirror), "add_checkpoint", None)
+    status, _, body = await send(app, "POST", "/add-checkpoint", [piece(add(0, 300))])
+    assert (status, body) == (500, b"internal error, the log mirror's log says more\n")
+    await app({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
+
+
+async def test_what_is_attested_is_served_where_it_lies() -> None:
+    """The third statement's checkpoint, below a prefix of its own; 404 before there is one."""
+    world, _, app = await start()
+    path = f"/artifacts{CHECKPOINT}"
+    assert (await send(app, "GET", path))[0] == 404
+    world.storage.set_bytes(path.removeprefix("/"), b"a checkpoint")
+    status, headers, body = await send(app, "GET", path)
+    assert (status, headers["cache-control"], body) == (200, "public, max-age=5", b"a checkpoint")
