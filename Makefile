@@ -23,7 +23,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(STAMP) ## Mirror examples/app, audit it, install from it, tamper with it (under 90 s)
+demo: $(STAMP) ## Mirror examples/app, log and audit it, install from it, attack it (under 2 minutes)
 	@$(BIN)/python scripts/demo.py
 
 test: $(STAMP) ## Hermetic tests with coverage (under 10 minutes)
