@@ -5,6 +5,7 @@ Every function opens what it needs, runs, and closes everything again; nothing o
 
 from __future__ import annotations
 
+import logging
 import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from mirrorwitness.errors import ExitCode, MirrorWitnessError
+from mirrorwitness.errors import ExitCode, MirrorWitnessError, StorageRefusedError
 from mirrorwitness.mirror.audit import Audit, Finding, FindingKind, ProofTerms
 from mirrorwitness.mirror.catalogue import Catalogue
 from mirrorwitness.mirror.coverage import CoverageStore, change_of
@@ -58,6 +59,8 @@ UNFINISHED_COUNTED: Final = 10_000_000
 
 AUDIT_CONCURRENCY: Final = 16
 """Tarballs an audit reads at once: enough to hide a bucket's latency, few enough to leave a server its disk."""
+
+_log = logging.getLogger("mirrorwitness.mirror")
 
 
 @dataclass(slots=True)
@@ -141,7 +144,10 @@ async def run_audit(wishes: Wishes, progress: Progress, *, sample: int | None, i
         progress.started(len(names))
         audit = await _audit(wishes, storage, names, progress)
         if sample is None:
-            await counters.replace(audit.coverage, since=counted_before, now=format_time(now()))
+            try:
+                await counters.replace(audit.coverage, since=counted_before, now=format_time(now()))
+            except StorageRefusedError as error:  # whoever only reads may audit; the counters stay the last ones
+                _log.warning("coverage_not_counted", extra={"error": str(error)})
         summary = AuditSummary(audit.counts, audit.findings, is_repair=is_repair)
         if is_repair and audit.findings:
             async with open_upstream(wishes, storage=storage) as upstream:

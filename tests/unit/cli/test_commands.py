@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 from click.testing import CliRunner
 
 from mirrorwitness.cli import main
+from mirrorwitness.errors import StorageRefusedError
 from tests.fakes.registry import Fault, Signer
 
 if TYPE_CHECKING:
@@ -92,6 +94,18 @@ def test_init_refuses_a_storage_that_is_none(shell: Shell) -> None:
     document = shell.json("init", "left", "--storage", "ftp://x", expect=2)
     assert document["error"]["kind"] == "ConfigurationError"
     assert list(shell.folder.iterdir()) == []
+
+
+def test_whoever_only_reads_may_audit_everything(filled: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counters of what is served cannot be written, and stay as they were; what was found is said all the same."""
+    filled.json("sync", "--once")
+
+    async def refuse(*_: object, **__: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise StorageRefusedError("state/coverage.json: access denied")
+
+    monkeypatch.setattr("mirrorwitness.run.jobs.CoverageStore.replace", refuse)
+    assert filled.json("audit")["findings"] == []
 
 
 def test_paths_in_a_configuration_are_relative_to_it(filled: Shell) -> None:
