@@ -193,8 +193,13 @@ def start_ours(
 
 
 @contextlib.contextmanager
-def start_aics(logs: Sequence[str]) -> Iterator[Witness]:
-    """Run aics-witness. It takes no keys of ML-DSA-44: logs that sign with one stay unknown to it."""
+def start_aics(logs: Sequence[str], *, sends_at_once: bool = False) -> Iterator[Witness]:
+    """Run aics-witness. It takes no keys of ML-DSA-44: logs that sign with one stay unknown to it.
+
+    Args:
+        logs: vkeys of logs that it knows.
+        sends_at_once: with TCP_NODELAY, which it does not set as it is shipped: 40 ms less for each answer.
+    """
     program = peer_python("aics-witness")
     with make_directory() as directory:
         config = ["--config", str(directory / "witness.json")]
@@ -202,7 +207,12 @@ def start_aics(logs: Sequence[str]) -> Iterator[Witness]:
         for log in logs:
             run_tool([program, "add-log", *config, "--origin", log.partition("+")[0], "--vkey", log])
         command = [program, "serve", *config, "--listen", "127.0.0.1:0"]
-        with run_process(command, directory=directory) as process:
+        environment = {}
+        if sends_at_once:
+            text = "import socketserver\nsocketserver.StreamRequestHandler.disable_nagle_algorithm = True\n"
+            (directory / "sitecustomize.py").write_text(text, encoding="utf-8")
+            environment["PYTHONPATH"] = str(directory)
+        with run_process(command, directory=directory, environment=environment) as process:
             yield Witness(_wait_for_address(process, directory / "aics-witness.log"), (vkey,), directory)
 
 
