@@ -54,6 +54,8 @@ test-real: $(STAMP) ## Real S3 servers, npm clients, Verdaccio, nginx, witnesses
 	@scripts/real/install-witness
 	@scripts/real/install-browser
 	@scripts/real/install-deploy
+	@scripts/real/install-terraform
+	@scripts/real/install-prometheus
 	@$(BIN)/python -m pytest tests/real --run-real --timeout=900 -p no:randomly $(if $(K),-k "$(K)")
 
 bench: $(STAMP) ## Benchmarks beside peers, installs them (about 15 minutes; B="mirror --rounds 1" for one)
@@ -79,6 +81,7 @@ lock: ## Write the lock files anew (needs uv); no index addresses in them
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements/run.txt pyproject.toml requirements/dev.in -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/bench.in -o requirements/bench.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/real-deploy.in -o requirements/real-deploy.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header requirements/real-terraform.in -o requirements/real-terraform.txt
 
 clean: ## Remove what make built here
 	rm -rf $(VENV) .cache dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* demo-mirror

@@ -9,11 +9,9 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mirrorwitness.cli.output import format_bytes
 from mirrorwitness.mirror.progress import SilentProgress
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.progress import Progress as ProgressSink
     from mirrorwitness.npm.names import PackageName
 
-__all__ = ["show_progress"]
+__all__ = ["Counts", "show_progress"]
 
 LINE_EVERY: Final = 5.0
 """Seconds between plain progress lines."""
@@ -45,7 +43,9 @@ def show_progress(verb: str, *, is_quiet: bool, counts_tarballs: bool = True) ->
     if is_quiet:
         yield SilentProgress()
     elif sys.stderr.isatty():
-        with _Bars(verb, counts_tarballs=counts_tarballs) as bars:
+        from mirrorwitness.cli.richbars import Bars  # noqa: PLC0415 - slow to import, and jobs have no terminal
+
+        with Bars(verb, counts_tarballs=counts_tarballs) as bars:
             yield bars
     else:
         lines = _Lines(verb, time.monotonic, counts_tarballs=counts_tarballs)
@@ -53,7 +53,9 @@ def show_progress(verb: str, *, is_quiet: bool, counts_tarballs: bool = True) ->
         lines.finish()
 
 
-class _Counts(SilentProgress):
+class Counts(SilentProgress):
+    """Counts what is done, and tells problems as they come."""
+
     def __init__(self, verb: str, *, counts_tarballs: bool = True) -> None:
         self.verb = verb
         self._counts_tarballs = counts_tarballs
@@ -64,9 +66,11 @@ class _Counts(SilentProgress):
         self.size = 0
 
     def started(self, packages: int) -> None:
+        """Take how many there are."""
         self.total = packages
 
     def package_finished(self, name: PackageName, *, problem: str | None) -> None:
+        """Count one, and tell what is wrong with it."""
         self.packages += 1
         if problem is not None:
             self.problems += 1
@@ -76,21 +80,25 @@ class _Counts(SilentProgress):
                 self.say("further problems are in the summary only")
 
     def tarball_stored(self, size: int) -> None:
+        """Count a tarball."""
         self.tarballs += 1
         self.size += size
 
     def bytes_checked(self, size: int) -> None:
+        """Count a tarball that was read."""
         self.tarballs += 1
         self.size += size
 
     def say(self, text: str) -> None:
+        """Tell a person something."""
         click.echo(text, err=True)
 
     def detail(self) -> str:
+        """Return what stands beside the count of packages."""
         return f"{self.tarballs} tarballs, {format_bytes(self.size)}" if self._counts_tarballs else ""
 
 
-class _Lines(_Counts):
+class _Lines(Counts):
     def __init__(self, verb: str, clock: Callable[[], float], *, counts_tarballs: bool = True) -> None:
         super().__init__(verb, counts_tarballs=counts_tarballs)
         self._clock = clock
@@ -106,44 +114,3 @@ class _Lines(_Counts):
         of = f" of {self.total}" if self.total else ""
         detail = self.detail()
         self.say(f"{self.verb}: {self.packages}{of} packages" + (f", {detail}" if detail else ""))
-
-
-class _Bars(_Counts):
-    def __init__(self, verb: str, *, counts_tarballs: bool = True) -> None:
-        super().__init__(verb, counts_tarballs=counts_tarballs)
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("packages · {task.fields[detail]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._task = self._bars.add_task(verb, total=None, detail="")
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def started(self, packages: int) -> None:
-        super().started(packages)
-        self._bars.update(self._task, total=packages)
-
-    def package_finished(self, name: PackageName, *, problem: str | None) -> None:
-        super().package_finished(name, problem=problem)
-        self._bars.update(self._task, completed=self.packages, detail=self.detail())
-
-    def tarball_stored(self, size: int) -> None:
-        super().tarball_stored(size)
-        self._bars.update(self._task, detail=self.detail())
-
-    def bytes_checked(self, size: int) -> None:
-        super().bytes_checked(size)
-        self._bars.update(self._task, detail=self.detail())
-
-    def say(self, text: str) -> None:
-        self._bars.console.print(text, markup=False, highlight=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias, TypeVar
 
 import click
 import trio
@@ -29,7 +29,9 @@ from mirrorwitness.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
+
+    OnError: TypeAlias = Callable[[BaseException, ExitCode], Mapping[str, object]]
 
 __all__ = ["fail", "guard", "run_command", "stop_with"]
 
@@ -40,29 +42,32 @@ _Result = TypeVar("_Result")
 _WEIGHT = (SecurityError, ConfigurationError, StorageError, MirrorWitnessError, KeyboardInterrupt)
 
 
-def run_command(work: Callable[[], Awaitable[_Result]], *, schema: str, is_json: bool) -> _Result:
+def run_command(
+    work: Callable[[], Awaitable[_Result]], *, schema: str, is_json: bool, on_error: OnError | None = None
+) -> _Result:
     """Run a command's work in an event loop of its own, and turn its error into a message and an exit code.
 
     Args:
         work: what to do.
         schema: name of the command's JSON document.
         is_json: print errors as JSON.
+        on_error: called with the error and its exit code before it is shown; returns more for its JSON document.
     """
-    return guard(lambda: trio.run(work), schema=schema, is_json=is_json)
+    return guard(lambda: trio.run(work), schema=schema, is_json=is_json, on_error=on_error)
 
 
-def guard(work: Callable[[], _Result], *, schema: str, is_json: bool) -> _Result:
+def guard(work: Callable[[], _Result], *, schema: str, is_json: bool, on_error: OnError | None = None) -> _Result:
     """Do a command's work, which runs its event loops itself; as `run_command`."""
     _calm_collector()
     try:
         return work()
     except (MirrorWitnessError, KeyboardInterrupt) as error:
-        fail(error, schema, is_json=is_json)
+        fail(error, schema, is_json=is_json, on_error=on_error)
     except BaseExceptionGroup as group:
         leaves = leaves_of(group)
         if not all(isinstance(leaf, _WEIGHT) for leaf in leaves):
             raise  # a bug is among them: keep the whole traceback
-        fail(min(leaves, key=_weigh), schema, is_json=is_json)
+        fail(min(leaves, key=_weigh), schema, is_json=is_json, on_error=on_error)
 
 
 def stop_with(code: ExitCode) -> NoReturn:
@@ -70,12 +75,14 @@ def stop_with(code: ExitCode) -> NoReturn:
     sys.exit(int(code))
 
 
-def fail(error: BaseException, schema: str, *, is_json: bool) -> NoReturn:
+def fail(error: BaseException, schema: str, *, is_json: bool, on_error: OnError | None = None) -> NoReturn:
     """Show an error and end the command with its exit code."""
     code = exit_code(error) or ExitCode.PARTIAL
     message = str(error) or "interrupted"
+    more = {} if on_error is None else on_error(error, code)
     if is_json:
-        print_json(schema, {"error": {"kind": type(error).__name__, "message": message}, "exit_code": int(code)})
+        shown = {"kind": type(error).__name__, "message": message}
+        print_json(schema, {"error": shown, **more, "exit_code": int(code)})
     click.echo(f"error: {message}", err=True)
     sys.exit(int(code))
 

@@ -113,6 +113,9 @@ def export_command(*, out: Path, since: str | None, is_json: bool, **given: obje
 @click.option(
     "--keys", type=_FILE, metavar="FILE", help="Signing keys of the registry that came another way (keys.json)."
 )
+@click.option(
+    "--registry", multiple=True, metavar="URL", help="Whose names the log's records have to be. Default: any."
+)
 @click.option("--signer", metavar="VKEY", help="Who has to have signed the bundle: the exporting mirror's key.")
 @click.option("--signatures", type=click.Choice(["require", "verify", "off"]), help="Default: verify.")
 @click.option("--public-url", metavar="URL", help="The mirror's own address, for tarball URLs.")

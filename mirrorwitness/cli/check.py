@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from datetime import timedelta
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,16 +14,17 @@ import click
 from mirrorwitness.cli.bars import show_progress
 from mirrorwitness.cli.boundary import guard, run_command, stop_with
 from mirrorwitness.cli.output import EXIT_CODES_HELP, format_bytes, hint, print_facts, print_json, print_table, warn
-from mirrorwitness.cli.sarif import format_sarif
-from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.errors import ConfigurationError, MirrorWitnessError
 from mirrorwitness.run.checking import CheckWishes, run_check
 from mirrorwitness.run.files import read_file
+from mirrorwitness.run.trouble import trouble_of
 from mirrorwitness.sumdb.client import MAX_AGE
 from mirrorwitness.sumdb.proofbundle import MAX_BUNDLE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from mirrorwitness.errors import ExitCode
     from mirrorwitness.run.check_report import Checked, CheckReport
 
 __all__ = ["check", "default_state"]
@@ -32,6 +33,8 @@ SCHEMA: Final = "mirrorwitness-check-1"
 
 _FILE: Final = click.Path(path_type=Path)
 _STDOUT: Final = "-"
+_LONG_DIGEST: Final = re.compile(r"(\bsha(?:256|384|512)-[A-Za-z0-9+/]{12})[A-Za-z0-9+/]+={0,2}")
+"""A digest, for tables: 12 characters tell it from others; JSON and SARIF have it whole."""
 
 
 def _read_age(_context: click.Context, _option: click.Parameter, value: str | None) -> timedelta | None:
@@ -123,8 +126,13 @@ def check(
     async def work() -> CheckReport:
         return await run_check(make_wishes(), progress)
 
+    def on_error(error: BaseException, code: ExitCode) -> Mapping[str, object]:
+        if not isinstance(error, MirrorWitnessError):
+            return {}  # interrupted: nothing was found out
+        return _tell_trouble(error, code, arguments, sarif)
+
     with show_progress("checking", is_quiet=is_json, counts_tarballs=False) as progress:
-        report = run_command(work, schema=SCHEMA, is_json=is_json)
+        report = run_command(work, schema=SCHEMA, is_json=is_json, on_error=on_error)
     guard(lambda: _write_files(report, write_bundle, sarif), schema=SCHEMA, is_json=is_json)
     code = report.exit_code()
     if is_json:
@@ -159,11 +167,36 @@ def _write_files(report: CheckReport, bundle: Path | None, sarif: str | None) ->
     if bundle is not None:
         _write(bundle, report.format_bundle())
     if sarif is not None:
-        body = format_sarif(report, version=metadata.version("mirrorwitness"))
-        if sarif == _STDOUT:
-            click.echo(body, nl=False)
-        else:
-            _write(Path(sarif), body)
+        from mirrorwitness.cli.sarif import format_sarif  # noqa: PLC0415 - rarely needed
+
+        _write_sarif(sarif, format_sarif(report, version=_version()))
+
+
+def _tell_trouble(
+    error: MirrorWitnessError, code: ExitCode, arguments: Sequence[str], sarif: str | None
+) -> dict[str, object]:
+    """Say what ended a check where findings are looked for: in the SARIF file, and in the JSON document."""
+    if sarif is not None:
+        from mirrorwitness.cli.sarif import format_trouble  # noqa: PLC0415 - rarely needed
+
+        try:
+            _write_sarif(sarif, format_trouble(error, code, arguments, version=_version()))
+        except ConfigurationError as unwritten:
+            warn(str(unwritten))  # the error itself weighs more
+    return {"findings": [{"verdict": str(trouble_of(error)), "reason": str(error)}]}
+
+
+def _version() -> str:
+    from importlib import metadata  # noqa: PLC0415 - slow to import
+
+    return metadata.version("mirrorwitness")
+
+
+def _write_sarif(place: str, body: bytes) -> None:
+    if place == _STDOUT:
+        click.echo(body, nl=False)
+    else:
+        _write(Path(place), body)
 
 
 def _write(path: Path, body: bytes) -> None:
@@ -191,22 +224,26 @@ def _row(item: Checked) -> tuple[str, str, str, str]:
     where = f"{item.subject.source}:{lines}" if lines else item.subject.source
     record = None if item.found is None else item.found.record
     why = item.judgement.reason or ("" if record is None else record.integrity)
-    return str(item.verdict), item.subject.title, where, why
+    return str(item.verdict), item.subject.title, where if item.subject.is_file else "", _LONG_DIGEST.sub(r"\1…", why)
 
 
 def _facts(report: CheckReport) -> list[tuple[str, str]]:
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts().items()) or "none"
-    facts = [("checked", f"{len(report.checked)} entries: {counts}"), ("log", report.terms.origin)]
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts().items()) or "nothing"
+    facts = [("checked", f"{_entries(len(report.checked))}: {counts}"), ("log", report.terms.origin)]
     for item in report.believed:
         cosigners = ", ".join(f"{name} at {at or 'no time'}" for name, at in item.signers()) or "nobody else"
         facts.append(("checkpoint", f"size {item.tree.size}, cosigned by {cosigners}"))
     if not report.is_offline:
-        received = f"{format_bytes(report.traffic.size)} in {report.traffic.requests} answers"
+        received = f"{format_bytes(report.traffic.size)} in {report.traffic.requests} requests"
         facts += [
             ("compared", "with nothing: this is the first run" if report.is_first else "goes on from the last run's"),
-            ("downloaded", f"{received}; {report.remembered} entries were verified by an earlier run"),
+            ("downloaded", f"{received}; {_entries(report.remembered)} verified by an earlier run"),
         ]
     return [*facts, ("proves", _PROVES), ("does not prove", _PROVES_NOT)]
+
+
+def _entries(count: int) -> str:
+    return f"{count} entry" if count == 1 else f"{count} entries"
 
 
 _PROVES: Final = "the log has each verified entry with this integrity, for everybody who sees this checkpoint"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ from mirrorwitness.cli.output import EXIT_CODES_HELP, print_facts, print_json, p
 from mirrorwitness.cli.witness_options import read_time
 from mirrorwitness.errors import ExitCode
 from mirrorwitness.logmirror.roles import ARTIFACTS, LOG_MIRROR
+from mirrorwitness.npm.times import format_time
 from mirrorwitness.run.cosigners import CosignerWishes, adopt_cosigned, retire_cosigner
 from mirrorwitness.run.files import read_file
 from mirrorwitness.run.logmirroring import PullWishes, PushWishes, follow_pulls, pull_once, push_log, serve_log_mirror
@@ -218,7 +220,7 @@ def push(*, log: tuple[str, ...], to: str, mirror_keys: tuple[str, ...], contact
         ("size", str(tree.size)),
         ("requests", str(done.requests)),
         ("bytes sent", str(done.sent)),
-        *[("cosigned by", f"{item.key.name} at {item.timestamp}") for item in done.cosignatures],
+        *[("cosigned by", f"{item.key.name} at {_time(item.timestamp)}") for item in done.cosignatures],
     ])
 
 
@@ -268,6 +270,10 @@ def retire(*, wishes: CosignerWishes, statement: str, is_json: bool) -> None:
     else:
         for vkey in retired:
             click.echo(f"retired {vkey}")
+
+
+def _time(timestamp: int) -> str:
+    return format_time(datetime.fromtimestamp(timestamp, UTC))
 
 
 def _row(polled: Polled) -> Sequence[str]:

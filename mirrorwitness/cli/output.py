@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 import orjson
-from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,6 +61,9 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: frozenset[str] = frozenset()
 ) -> None:
     """Print a table; columns named in `numbers` are aligned to the right."""
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and a command that finds nothing has no table
+    from rich.table import Table  # noqa: PLC0415 - as above
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")

@@ -21,7 +21,7 @@ __all__ = ["growing_options", "make_wishes", "place_options"]
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
-_OWN: Final = ("keys", "authority", "witnesses", "policy", "refresh")
+_OWN: Final = ("keys", "authority", "witnesses", "mirrors", "policy", "refresh")
 
 _SOURCES: Final = (
     click.option(
@@ -52,6 +52,13 @@ _QUORUM: Final = (
         multiple=True,
         metavar="VKEY=URL",
         help="Who cosigns, and where it is asked; repeatable, also for several keys at one URL.",
+    ),
+    click.option(
+        "--mirror",
+        "mirrors",
+        multiple=True,
+        metavar="VKEY=URL",
+        help="A log mirror that gets all entries, at its submission prefix; counts where --policy names it. Repeatable.",
     ),
     click.option(
         "--policy",
@@ -115,6 +122,7 @@ def make_wishes(
         authority=tuple([_split(text) for text in given["authority"]]),
         publishing=PublishWishes(
             witnesses=given["witnesses"],
+            mirrors=given["mirrors"],
             policy=given["policy"],
             refresh=given["refresh"],
             contact=session.config.contact,

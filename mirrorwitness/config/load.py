@@ -24,13 +24,15 @@ import msgspec
 from mirrorwitness.config.layers import CONFIG_VARIABLE, Layer, merge, parse_file, read_environment, read_flags, suggest
 from mirrorwitness.config.options import Deny, Feed, Limits, Observe, Registry, Select, Serve, Settings
 from mirrorwitness.config.quantities import Quantity, parse_quantity
-from mirrorwitness.config.sumdb import CheckedLog, Sumdb, parse_log_keys
+from mirrorwitness.config.sumdb import ANY_REGISTRY, CheckedLog, Sumdb
 from mirrorwitness.errors import ConfigurationError, SelectionError
 from mirrorwitness.mirror.confusion import ConfusionPolicy
 from mirrorwitness.mirror.select import DenyRule, Rule, make_deny_rule, make_rule, parse_rule
 from mirrorwitness.mirror.voucher import LogCheck
 from mirrorwitness.mirror.withdrawal import WithdrawnPolicy
 from mirrorwitness.npm.signatures import SignaturePolicy
+from mirrorwitness.sumdb.authority import registry_of
+from mirrorwitness.sumdb.terms import parse_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -208,16 +210,28 @@ def _read_feed(feed: Feed, layer: Layer) -> Feed:
 def _read_log(sumdb: Sumdb, layer: Layer, path: Path | None) -> CheckedLog:
     vkeys = tuple(sumdb.vkeys.split()) if isinstance(sumdb.vkeys, str) else sumdb.vkeys
     try:
-        keys = parse_log_keys(vkeys)
+        keys = parse_keys(vkeys)
     except ConfigurationError as error:
         raise _error(layer, "sumdb.vkeys", str(error)) from error
     return CheckedLog(
         url=None if sumdb.url is None else _check_url(sumdb.url, layer, "sumdb.url"),
         keys=keys,
         policy=_anchor(sumdb.policy, "sumdb.policy", layer, path),
+        registry=_read_log_registry(sumdb.registry, layer),
         check=LogCheck(sumdb.check),
         confusion=ConfusionPolicy(sumdb.confusion or ("report" if keys else "off")),
     )
+
+
+def _read_log_registry(text: str | None, layer: Layer) -> str | None:
+    if text is None or text == ANY_REGISTRY:
+        return text
+    url = _check_url(text, layer, "sumdb.registry")
+    try:
+        registry_of(url)
+    except ConfigurationError as error:
+        raise _error(layer, "sumdb.registry", str(error)) from error
+    return url
 
 
 def _anchor(name: str | None, key: str, layer: Layer, path: Path | None) -> Path | None:

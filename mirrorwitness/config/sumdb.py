@@ -15,16 +15,16 @@ from mirrorwitness.config.table import Table
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.mirror.confusion import ConfusionPolicy
 from mirrorwitness.mirror.voucher import LogCheck
-from mirrorwitness.tlog.checkpoint import LOG_KEYS
-from mirrorwitness.tlog.keys import parse_verifier_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from mirrorwitness.tlog.keys import VerifierKey
 
-__all__ = ["CheckedLog", "Sumdb", "SumdbFlag", "parse_log_keys", "parse_sumdb_flag"]
+__all__ = ["ANY_REGISTRY", "CheckedLog", "Sumdb", "SumdbFlag", "parse_sumdb_flag"]
+
+ANY_REGISTRY: Final = "any"
+"""Stands for a registry where records of every one count."""
 
 _FLAG: Final = re.compile(r"(?P<vkeys>\S+?)=(?P<url>https?://\S+)")
 _SHOWN: Final = 300
@@ -56,6 +56,15 @@ class Sumdb(Table, frozen=True):
             examples=["sumdb.policy"],
         ),
     ] = None
+    registry: Annotated[
+        str | None,
+        Meta(
+            description="Whose names its records have to be: the address of the registry that it reads. Without it the "
+            'first of the registries; "any" accepts records of every registry. To be named where the first registry is '
+            "itself a mirror.",
+            examples=["https://registry.example"],
+        ),
+    ] = None
     check: Annotated[
         Literal["require", "warn", "off"],
         Meta(
@@ -82,6 +91,8 @@ class CheckedLog:
         url: where the checksum database answers; None where none is asked.
         keys: its keys, all of one name; empty where none is asked.
         policy: the file that says whom to trust, None for the keys alone.
+        registry: whose names its records have to be, as an address; `ANY_REGISTRY` for everybody's, None for those of
+            the registry that is mirrored.
         check: what its word means.
         confusion: what becomes of a version whose tarball says something else than its document.
     """
@@ -89,6 +100,7 @@ class CheckedLog:
     url: str | None = None
     keys: tuple[VerifierKey, ...] = ()
     policy: Path | None = None
+    registry: str | None = None
     check: LogCheck = LogCheck.REQUIRE
     confusion: ConfusionPolicy = ConfusionPolicy.OFF
 
@@ -113,18 +125,3 @@ def parse_sumdb_flag(text: str) -> SumdbFlag:
             "of one database with commas between them"
         )
     return SumdbFlag(tuple(found["vkeys"].split(",")), found["url"])
-
-
-def parse_log_keys(vkeys: Sequence[str]) -> tuple[VerifierKey, ...]:
-    """Read the keys of one log.
-
-    Raises:
-        ConfigurationError: one is no log's key, two are the same, or they have different names.
-    """
-    keys = tuple([parse_verifier_key(vkey, *LOG_KEYS) for vkey in vkeys])
-    names = sorted({key.name for key in keys})
-    if len(names) > 1:
-        raise ConfigurationError(f"keys of different logs: {', '.join(names)[:_SHOWN]}; expected those of one")
-    if len({key.public for key in keys}) != len(keys):
-        raise ConfigurationError("the same key stands there twice; expected each once")
-    return keys

@@ -5,11 +5,12 @@
 Rules:
 
 - What is stored was proven before (`mirrorwitness.logmirror.decision.check_package`, or a tree whose root the log
-  signed). The same entries may be stored by several tasks and replicas at once: objects are only ever added, and one
+  signed). The same entries may be stored by several tasks and replicas at once: what is full is only ever added, and one
   that is there already has to be the same.
 - The edge of the tree (`mirrorwitness.sumdb.growth.Edge`) is kept in memory; after a restart it is computed from what
   is stored, at most 255 tiles of each level. It goes on only when everything that it stands on is stored.
-- Partial tiles are written for the sizes that are committed, which need not be where an upload ended (`LogCopy.cut`).
+- Partial tiles are written for the sizes that are committed, which need not be where an upload ended (`LogCopy.cut`),
+  and removed once the tree that is served has the full ones (`LogCopy.prune`). SPEC: tlog-tiles, "Partial Tiles".
 - Whatever happened, the last word has `cut`: the root of what is stored. No checkpoint with another one is signed.
 
 *Concurrency*: any number of tasks; they store one after another. *Cancellation*: at any point; what was written is
@@ -22,6 +23,7 @@ SPEC: C2SP tlog-tiles (July 2026); tlog-mirror, "Implementation Considerations".
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -31,10 +33,12 @@ from mirrorwitness.errors import (
     ObjectMissingError,
     PreconditionFailedError,
     StorageRefusedError,
+    StorageUnavailableError,
 )
-from mirrorwitness.logmirror.paths import tile_key
+from mirrorwitness.logmirror.paths import partial_prefix, tile_key
 from mirrorwitness.storage.side_by_side import for_each
 from mirrorwitness.sumdb.growth import EMPTY_EDGE, Edge, edge_bundle, grow
+from mirrorwitness.sumdb.pruning import Partials
 from mirrorwitness.tlog.entries import MAX_ENTRY_BYTES, format_entries, parse_entries
 from mirrorwitness.tlog.merkle import HASH_BYTES, Hash, leaf_hash, root_of
 from mirrorwitness.tlog.tile_hashes import TileHashes
@@ -45,10 +49,13 @@ if TYPE_CHECKING:
 
     from mirrorwitness.storage import Storage
 
-__all__ = ["MAX_BUNDLE_BYTES", "LogCopy"]
+__all__ = ["MAX_BUNDLE_BYTES", "LogCopy", "is_long"]
 
 MAX_BUNDLE_BYTES: Final = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
 """Largest bundle in bytes."""
+
+PUT_TRIES: Final = 3
+"""How often a partial tile is written again that somebody removed meanwhile."""
 
 AT_ONCE: Final = 16
 """Objects read or written at once."""
@@ -71,6 +78,8 @@ class LogCopy:
         self._storage = storage
         self._stored = stored
         self._edge: Edge | None = None
+        self._partials = Partials(storage, where=partial(partial_prefix, origin))
+        self._partials.note(stored)
         self._lock = trio.Lock()
 
     def __repr__(self) -> str:
@@ -86,6 +95,10 @@ class LogCopy:
         async with self._lock:
             if stored > self._stored:
                 self._stored, self._edge = stored, None
+
+    def note(self, size: int) -> None:
+        """Know that there are partial tiles of the tree of a size."""
+        self._partials.note(size)
 
     async def read_entries(self, start: int, end: int) -> tuple[bytes, ...]:
         """Return entries of one bundle that are stored.
@@ -133,15 +146,26 @@ class LogCopy:
             edge = await self._find_edge()
             if edge.size != size:
                 edge = await self._read_edge(size)
+            self._partials.note(size)
             bundle = edge_bundle(size)
             bundles = {} if bundle is None else {bundle: format_entries(edge.entries)}
             await self._write(edge.tiles, bundles)
             return edge.root
 
+    async def prune(self, size: int) -> None:
+        """Remove partial tiles that the tree of a size has in full; that tree, or a larger one, is served.
+
+        Raises:
+            StorageError: the storage failed; the same call again goes on.
+        """
+        async with self._lock:
+            await self._partials.prune(size)
+
     async def _append(self, edge: Edge, entries: Sequence[bytes]) -> None:
-        grown = await trio.to_thread.run_sync(grow, edge, entries) if _is_long(entries) else grow(edge, entries)
+        grown = await trio.to_thread.run_sync(grow, edge, entries) if is_long(entries) else grow(edge, entries)
         # Partial tiles are written for committed sizes only (`cut`): there would be some for each package.
         tiles = {tile: body for tile, body in grown.tiles.items() if tile.is_full}
+        self._partials.note(grown.edge.size)
         await self._write(tiles, grown.bundles)
         self._edge, self._stored = grown.edge, grown.edge.size
 
@@ -217,14 +241,18 @@ class LogCopy:
     async def _put(self, tile: Tile | EntriesTile, body: bytes) -> None:
         """Write an object where there is none; one that is there has to be the same."""
         key = tile_key(self.origin, tile)
-        try:
-            await self._storage.put(key, body, if_absent=True)
-        except PreconditionFailedError:
-            is_there = True
-        else:
-            is_there = False
-        if is_there and await self._find(tile) != body:
-            raise IntegrityMismatchError(f"{key} is stored already, and with other bytes than were proven")
+        for _ in range(PUT_TRIES):
+            try:
+                await self._storage.put(key, body, if_absent=True)
+            except PreconditionFailedError:
+                found = await self._find(tile)
+            else:
+                return
+            if found == body:
+                return
+            if found is not None:
+                raise IntegrityMismatchError(f"{key} is stored already, and with other bytes than were proven")
+        raise StorageUnavailableError(f"{key} was there and was not, {PUT_TRIES} times; try again")
 
     def _missing(self, tile: Tile | EntriesTile) -> StorageRefusedError:
         return StorageRefusedError(
@@ -233,6 +261,6 @@ class LogCopy:
         )
 
 
-def _is_long(entries: Sequence[bytes]) -> bool:
+def is_long(entries: Sequence[bytes]) -> bool:
     """Say whether hashing takes so long that other tasks should run meanwhile: more than some milliseconds."""
     return len(entries) > 4 * TILE_WIDTH or sum(map(len, entries)) > 1024 * 1024

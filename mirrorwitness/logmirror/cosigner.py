@@ -7,6 +7,7 @@ Rules:
 - The time is taken under the log's lock and never goes back (`mirrorwitness.witness.service.CLOCK_STEP`).
 - What is signed is recorded, shown in the anchor and published before anybody gets it (P7): that is
   `mirrorwitness.witness.state`, which also refuses to go on from a state that was restored.
+- A cosigner that was stopped (`Cosigner.stop`) signs nothing more, for no log and no request that is in work.
 
 *Concurrency*: any number of tasks; of one log one signs at a time, and other processes are met by the swap.
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mirrorwitness.errors import PreconditionFailedError, ProofError, StorageUnavailableError
+from mirrorwitness.errors import ConfigurationError, PreconditionFailedError, ProofError, StorageUnavailableError
 from mirrorwitness.tlog.cosignature import Statement, cosigned_message, make_line
 from mirrorwitness.witness.records import format_cosigned, make_record
 from mirrorwitness.witness.service import CLOCK_STEP
@@ -26,6 +27,7 @@ from mirrorwitness.witness.service import CLOCK_STEP
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mirrorwitness.errors import MirrorWitnessError
     from mirrorwitness.tlog.checkpoint import OpenedCheckpoint
     from mirrorwitness.tlog.cosignature import Cosignature
     from mirrorwitness.tlog.keys import VerifierKey
@@ -75,18 +77,24 @@ class Cosigner:
 
     Attributes:
         own: all keys that ever signed for the role here.
+        stopped: why it signs nothing more; None while it does.
     """
 
     def __init__(
         self, *, state: WitnessState, signers: Sequence[Signer], own: Sequence[VerifierKey], now: Callable[[], float]
     ) -> None:
         self.own = tuple(own)
+        self.stopped: MirrorWitnessError | None = None
         self._state = state
         self._signers = signers
         self._now = now
 
     def __repr__(self) -> str:
         return f"<Cosigner {', '.join(signer.verifier.name for signer in self._signers)}>"
+
+    def stop(self, why: MirrorWitnessError) -> None:
+        """Sign nothing more in this process: its keys were given up, or nobody can say what they signed."""
+        self.stopped = why
 
     async def find(self, origin: str, *, anew: bool = False) -> Held:
         """Return what was signed of a log, read anew where that is asked for or where it is not known.
@@ -99,6 +107,20 @@ class Cosigner:
             if anew:
                 self._state.forget(origin)
             return await self._state.find(origin)
+
+    def suspect(self, origin: str, reason: str, shown: tuple[OpenedCheckpoint, tuple[Cosignature, ...]]) -> None:
+        """Let the next look at a log halt it, where the state does not know a signature of ours either."""
+        self._state.suspect(origin, reason, shown)
+
+    async def publish_again(self, origin: str) -> None:
+        """Publish what was signed of a log last, where a crash took it or came before it was published.
+
+        Raises:
+            RolledBackError: the state is behind what was signed.
+            StorageError: it cannot be read, or not published.
+        """
+        async with self._state.lock(origin):
+            await self._state.publish_again(origin)
 
     async def halt(self, origin: str, reason: str, shown: tuple[OpenedCheckpoint, tuple[Cosignature, ...]]) -> None:
         """Sign nothing more for a log: somebody showed a signature of ours that the state does not know.
@@ -116,6 +138,7 @@ class Cosigner:
         Raises:
             ProofError: another tree of its size was signed.
             RolledBackError: the state is behind what was signed.
+            ConfigurationError: it was stopped.
             StorageError: storage or key failed, or the clock is behind; the state may have been written.
         """
         tree = opened.checkpoint
@@ -146,9 +169,15 @@ class Cosigner:
         statement = Statement(tree.origin, 0, tree.size, tree.root, tree.text)
         lines: list[Signature] = []
         for signer in self._signers:
+            self._check_not_stopped()  # each time: a key may be a service far away
             key = signer.verifier
             lines.append(make_line(key, timestamp, await signer.sign(cosigned_message(key, timestamp, statement))))
         note = format_cosigned(opened, lines)
         record = make_record(tree, timestamp=timestamp, note=note, before=(held.latest.size, held.timestamp))
+        self._check_not_stopped()
         await self._state.advance(held, record)
         return Cosigned(tuple(lines), note)
+
+    def _check_not_stopped(self) -> None:
+        if self.stopped is not None:
+            raise ConfigurationError(f"nothing more is signed in this process: {self.stopped}")

@@ -3,10 +3,14 @@
 Order, which is the specification's; the first that applies answers:
 
 1. no checkpoint of the log was ever taken: `NeverPending`, 422;
-2. ``upload_end`` is the size of no pending checkpoint, nor of the mirror checkpoint, nor of the ticket's: 409;
+2. ``upload_end`` is the size of no pending checkpoint, nor of the mirror checkpoint, nor of the ticket's, or of none
+   that a key of the log signed that it still has: 409;
 3. ``upload_end`` is below the mirror checkpoint's size: 409;
 4. ``upload_start`` is above the next entry: 409;
 5. more than `MAX_EXCESS` entries would be sent that are here already: 409.
+
+Of one size there may be several checkpoints, all of one tree: with other extension lines, which an Ed25519 cosignature
+covers, or signed by other keys of the log. The newest one that came is cosigned: its client waits for that.
 
 A package is believed once its bundle, of what was sent and what is here already, is proven to be part of the tree at
 ``upload_end`` (`check_package`): one package at a time, and before any of it is stored.
@@ -28,7 +32,7 @@ from mirrorwitness.tlog.tiles import TILE_WIDTH
 from mirrorwitness.witness.decision import NEVER, Latest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mirrorwitness.logmirror.protocol import Package, UploadHead
     from mirrorwitness.tlog.merkle import Hash
@@ -110,20 +114,23 @@ class NeverPending:
     """No checkpoint of the log was ever taken: 422."""
 
 
-def admit(head: UploadHead, known: Known, ticketed: Pending | None) -> Admitted | Conflict | NeverPending:
+def admit(
+    head: UploadHead, known: Known, ticketed: Pending | None, *, is_signed: Callable[[Pending], bool]
+) -> Admitted | Conflict | NeverPending:
     """Judge the head of an upload.
 
     Args:
         head: what was sent.
         known: what is known of the log.
         ticketed: the checkpoint of the ticket that was sent, None where it is no good one.
+        is_signed: says whether a key that the log has now signed a checkpoint: no other is cosigned.
     """
     current = known.current
     if current is None:
         return NeverPending()
-    wanted = _resolve(head.end, known, ticketed)
+    wanted = next(filter(is_signed, _resolve(head.end, known, ticketed)), None)
     if wanted is None:
-        return Conflict(current, f"no pending checkpoint has the size {head.end}")
+        return Conflict(current, f"no pending checkpoint that the log's keys signed has the size {head.end}")
     if known.mirror is not None and head.end < known.mirror.size:
         return Conflict(current, f"size {head.end} is below that of the mirror checkpoint, {known.mirror.size}")
     if head.start > known.next_entry:
@@ -167,7 +174,7 @@ def check_package(package: Package, kept: Sequence[bytes], pending: Pending) -> 
     return entries
 
 
-def _resolve(size: int, known: Known, ticketed: Pending | None) -> Pending | None:
-    """Return the checkpoint of a size; the mirror checkpoint first: it is what is cosigned again."""
-    trees = (known.mirror, *reversed(known.pendings), ticketed)
-    return next((tree for tree in trees if tree is not None and tree.size == size), None)
+def _resolve(size: int, known: Known, ticketed: Pending | None) -> list[Pending]:
+    """Return the checkpoints of a size, the newest one that came first."""
+    trees = (*reversed(known.pendings), known.mirror, ticketed)
+    return [tree for tree in trees if tree is not None and tree.size == size]

@@ -21,7 +21,7 @@ from mirrorwitness.tlog.tiles import Dialect, EntriesTile, entries_path, tile_pa
 if TYPE_CHECKING:
     from mirrorwitness.tlog.tiles import Tile
 
-__all__ = ["PUBLIC_PREFIX", "STATE_PREFIX", "checkpoint_key", "pending_key", "tile_key"]
+__all__ = ["PUBLIC_PREFIX", "STATE_PREFIX", "checkpoint_key", "partial_prefix", "pending_key", "tile_key"]
 
 PUBLIC_PREFIX: Final = "logmirror/"
 STATE_PREFIX: Final = "state/logmirror/"
@@ -38,6 +38,11 @@ def tile_key(origin: str, tile: Tile | EntriesTile) -> str:
     if isinstance(tile, EntriesTile):
         return prefix + entries_path(tile, Dialect.TILES)
     return prefix + tile_path(tile, Dialect.TILES)
+
+
+def partial_prefix(origin: str, tile: Tile | EntriesTile) -> str:
+    """Return the prefix of all partial forms of a full tile or bundle."""
+    return f"{tile_key(origin, tile)}.p/"
 
 
 def pending_key(origin: str) -> str:

@@ -11,6 +11,7 @@ Rules:
   is slow, or a log that pushes as well: nothing is done until it comes up.
 - Of a tree whose tiles have the signed root, the root at the pending size is known too. Where that is another one, the
   log has signed two histories: a fork.
+- What a crash left unpublished is published again before the log is asked.
 - What was stored stays when a poll ends early, and the next one goes on there.
 
 *Concurrency*: one poll of a log at a time; pushes may come meanwhile. *Cancellation*: at any point.
@@ -114,6 +115,7 @@ class Puller:
 
     async def _poll(self) -> Polled:
         _, known = await self._mirror.know(self.log, anew=True)
+        await self._mirror.publish_again(self.log)
         self._size = 0 if known.mirror is None else known.mirror.size
         head = open_checkpoint(await self._source.read_head(), self.log.keys, origin=self.log.origin)
         tree = head.checkpoint

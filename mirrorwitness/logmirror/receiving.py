@@ -6,7 +6,9 @@ Rules:
 - What ends early ends well: whether a client sent the first packages only, stalled, or sent what is no package, what
   was proven before is kept, and 202 says where to go on. Where nothing was, it is a 400.
 - A request has `REQUEST_SECONDS` in all and `IDLE_SECONDS` for each piece; time that our storage takes counts too, so
-  that nobody holds a place for ever.
+  that nobody holds a place for ever. Where all places are taken, one that brought no package for some time ends early
+  (`Upload.give_up`), as if its client had stopped.
+- Long packages are hashed in a thread: 16.8 MB take as long as many requests.
 
 What it does not do: HTTP, or unpack.
 
@@ -27,6 +29,7 @@ from mirrorwitness.errors import (
     SignatureError,
     UpstreamProtocolError,
 )
+from mirrorwitness.logmirror.copy import is_long
 from mirrorwitness.logmirror.decision import Admitted, Conflict, admit, check_package
 from mirrorwitness.logmirror.protocol import UploadParser, bundle_start, package_spans
 from mirrorwitness.logmirror.record import pending_of
@@ -59,6 +62,7 @@ Raises:
     OSError: the client left.
 """
 
+_EARLY: Final = "the body ends early"
 _T = TypeVar("_T")
 
 
@@ -68,17 +72,34 @@ class Upload:
     Args:
         mirror: whose it is.
         receive: gives the body.
+
+    Attributes:
+        since: when it began, or brought its last package, on Trio's clock.
     """
 
     def __init__(self, mirror: LogMirror, receive: ReceiveBytes) -> None:
         self._mirror = mirror
         self._receive = receive
         self._parser = UploadParser()
-        self._deadline = trio.current_time() + REQUEST_SECONDS
-        self._why = "the body ends early"
+        self.since = trio.current_time()
+        self._deadline = self.since + REQUEST_SECONDS
+        self._why = _EARLY
+        self._waits: trio.CancelScope | None = None
 
     def __repr__(self) -> str:
         return f"<Upload {self._parser!r}>"
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for its client."""
+        return self._waits is not None
+
+    def give_up(self) -> None:
+        """Wait for the client no longer: others do."""
+        self._deadline = trio.current_time()
+        self._why = "the body takes too long, and others wait"
+        if self._waits is not None:
+            self._waits.cancel()
 
     async def run(self) -> Answer:
         """Take the request and return the answer.
@@ -92,6 +113,8 @@ class Upload:
         log = self._mirror.logs.get(head.origin.decode("utf-8", "replace"))
         if log is None:
             return answer(Reason.UNKNOWN_LOG, "this log mirror does not know the log of that origin")
+        if self._mirror.stopped is not None:
+            return self._mirror.refuse_all()
         try:
             verdict = await self._admit(log, head)
             return verdict if isinstance(verdict, Answer) else await self._take(log, head, verdict)
@@ -103,8 +126,9 @@ class Upload:
         wanted: Pending | None = None
         for anew in (False, True):
             record, known = await self._mirror.know(log, anew=anew)
-            verdict = admit(head, known, _open_ticket(record, log, head))
-            if isinstance(verdict, Admitted) and _is_signed(verdict.pending, log):
+            ticketed = _open_ticket(record, log, head)
+            verdict = admit(head, known, ticketed, is_signed=lambda pending: _is_signed(pending, log))
+            if isinstance(verdict, Admitted):
                 return verdict.pending
             wanted = verdict.pending if isinstance(verdict, Conflict) else None
         return await self._mirror.conflict(log, wanted)
@@ -118,6 +142,7 @@ class Upload:
                 if package is None:
                     break
                 await self._store(log, package, pending)
+                self.since = trio.current_time()
                 taken += 1
             else:
                 is_whole = True
@@ -143,7 +168,9 @@ class Upload:
     async def _store(self, log: WitnessedLog, package: Package, pending: Pending) -> None:
         start = bundle_start(package.span.start)
         kept = await self._mirror.copy_of(log).read_entries(start, package.span.start)
-        await self._mirror.store(log, start, check_package(package, kept, pending))
+        check = partial(check_package, package, kept, pending)
+        entries = await trio.to_thread.run_sync(check) if is_long(package.entries) else check()
+        await self._mirror.store(log, start, entries)
 
     async def _next(self, take: Callable[[], _T | None]) -> _T | None:
         """Return what is parsed next, None where it does not come."""
@@ -151,8 +178,10 @@ class Upload:
             while (found := take()) is None:
                 piece = b""
                 with trio.move_on_at(min(self._deadline, trio.current_time() + IDLE_SECONDS)) as scope:
+                    self._waits = scope
                     piece = await self._receive()
-                if scope.cancelled_caught:
+                self._waits = None
+                if scope.cancelled_caught and self._why == _EARLY:
                     self._why = "the body takes too long"
                 if not piece:
                     return None

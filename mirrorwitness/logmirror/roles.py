@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mirrorwitness.storage import Body, ObjectReader, Put, Storage
     from mirrorwitness.tlog.keys import VerifierKey
 
-__all__ = ["ARTIFACTS", "LOG_MIRROR", "WITNESS", "Role", "RoleView", "check_roles", "in_role"]
+__all__ = ["ARTIFACTS", "LOG_MIRROR", "WITNESS", "Role", "RoleView", "check_retirable", "check_roles", "in_role"]
 
 _STATE_PREFIX: Final = "state/witness/"
 _IDENTITY_LIMIT: Final = 1024 * 1024
@@ -156,9 +156,28 @@ async def check_roles(storage: Storage, role: Role, keys: Sequence[VerifierKey])
                 if key.public == taken.public or key.name == taken.name:
                     what = "key" if key.public == taken.public else "name"
                     raise ConfigurationError(
-                        f"the {what} of {key.name} is that of the {other.title} of this storage; a {role.title} needs "
-                        "a name and a key of its own: make one with `mirrorwitness witness keygen`"
+                        f"the {what} of {key.name} is that of the {other.title} of this storage; the {role.title} "
+                        "needs a name and a key of its own: make one with `mirrorwitness witness keygen`"
                     )
+
+
+async def check_retirable(storage: Storage, role: Role, keys: Sequence[VerifierKey]) -> None:
+    """Check that no key is given up in a role that it never had: it would go on in its own one.
+
+    Raises:
+        ConfigurationError: one has another role.
+        StorageError: the storage failed.
+    """
+    own = {key.public for key in await _read_keys(storage, role)}
+    for other in _ROLES:
+        theirs = {key.public for key in await _read_keys(storage, other)} - own
+        for key in keys:
+            if key.public in theirs:
+                flag = " --statement artifacts" if other is ARTIFACTS else ""
+                raise ConfigurationError(
+                    f"the key of {key.name} is that of the {other.title} of this storage, and never was one of its "
+                    f"{role.title}; give it up with `mirrorwitness {other.command} retire{flag}`"
+                )
 
 
 def in_role(text: str, role: Role) -> str:

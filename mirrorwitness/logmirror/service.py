@@ -10,6 +10,10 @@ Rules:
   waiting: no lock is held while its bytes are awaited, and what it brought stays.
 - A checkpoint is signed only when its tree was computed from what is stored, with the root that the log signed.
 - A signature of ours that the state does not know halts the log for good (P7).
+- Of the places for uploads none is held by a client that brings nothing: where all are taken, and one brought no
+  package for `SLOW_SECONDS`, it is given to the next one. SPEC: "This avoids a denial-of-service attack if one client
+  begins an add-entries stream but pauses it partway through".
+- A mirror whose cosigner was stopped takes nothing and signs nothing (`mirrorwitness.run.watching`).
 
 *Errors*: none go up but bugs, and `OSError` where a client left; a storage that fails is a 503.
 
@@ -62,10 +66,14 @@ if TYPE_CHECKING:
     from mirrorwitness.witness.logs import LogSet, WitnessedLog
     from mirrorwitness.witness.protocol import AddCheckpoint
 
-__all__ = ["UPLOADS_AT_ONCE", "LogMirror"]
+__all__ = ["SLOW_SECONDS", "UPLOADS_AT_ONCE", "LogMirror"]
 
 UPLOADS_AT_ONCE: Final = 32
-"""Uploads at once: each may hold one package of up to 16.8 MB, so 540 MB at worst and some 10 MB with usual entries."""
+"""Uploads at once: each may hold one package of up to 16.8 MB twice, as it came and parsed, so 1.1 GB at worst where
+somebody means it, and some 10 MB with usual entries."""
+
+SLOW_SECONDS: Final = 10.0
+"""Time without a package after which an upload makes way for another one: 256 entries of 1 KB at 26 KB/s."""
 
 DECIDE_TRIES: Final = 3
 """How often a checkpoint is judged anew because another replica moved the state meanwhile."""
@@ -108,11 +116,15 @@ class LogMirror:
         self._cosigner = cosigner
         self._on_fork = on_fork
         self._copies: dict[str, LogCopy] = {}
-        self._uploads = trio.Semaphore(UPLOADS_AT_ONCE)
+        self._uploads: set[Upload] = set()
 
     def __repr__(self) -> str:
-        busy = UPLOADS_AT_ONCE - self._uploads.value
-        return f"<LogMirror of {len(self.logs)} logs, {len(self._copies)} in use, {busy} uploads>"
+        return f"<LogMirror of {len(self.logs)} logs, {len(self._copies)} in use, {len(self._uploads)} uploads>"
+
+    @property
+    def stopped(self) -> MirrorWitnessError | None:
+        """Why it signs nothing more; None while it does."""
+        return self._cosigner.stopped
 
     async def add_checkpoint(self, body: bytes) -> Answer:
         """Answer an ``add-checkpoint``: 200 without a body where the pending checkpoint moved."""
@@ -127,21 +139,23 @@ class LogMirror:
         Raises:
             OSError: the client left; what it brought is kept.
         """
-        try:
-            self._uploads.acquire_nowait()
-        except trio.WouldBlock:
+        if len(self._uploads) >= UPLOADS_AT_ONCE and not self._make_room():
             full = answer(Reason.RATE, f"{UPLOADS_AT_ONCE} uploads are under way", retry_after=RETRY_SECONDS)
             return self._counted("add-entries", full)
+        upload = Upload(self, receive)
+        self._uploads.add(upload)
         try:
-            return self._counted("add-entries", await Upload(self, receive).run())
+            return self._counted("add-entries", await upload.run())
         finally:
-            self._uploads.release()
+            self._uploads.discard(upload)
 
     async def submit(self, request: AddCheckpoint) -> Answer:
         """Judge a checkpoint that was read already, and make it the pending one."""
         log = self.logs.get(request.checkpoint.origin)
         if log is None:
             return answer(Reason.UNKNOWN_LOG, "this log mirror does not know the log of that origin")
+        if self.stopped is not None:
+            return self.refuse_all()
         try:
             for number in range(DECIDE_TRIES):
                 given = await self._judge(request, log, anew=number > 0)
@@ -161,7 +175,8 @@ class LogMirror:
         record, known = await self._state.find(log.origin, anew=anew)
         copy = self._copies.get(log.origin)
         if copy is None:
-            self._copies[log.origin] = LogCopy(self._storage, log.origin, stored=record.next)
+            copy = self._copies[log.origin] = LogCopy(self._storage, log.origin, stored=record.next)
+            copy.note(0 if known.mirror is None else known.mirror.size)
         elif record.next > copy.size:
             await copy.learn(record.next)
         elif copy.size > record.next:
@@ -177,6 +192,15 @@ class LogMirror:
             StorageError: the storage failed.
         """
         return (await self._cosigner.find(log.origin)).timestamp
+
+    async def publish_again(self, log: WitnessedLog) -> None:
+        """Publish what was cosigned of a log last, where a crash took it or came before it was published.
+
+        Raises:
+            RolledBackError: the state is behind what was cosigned.
+            StorageError: it cannot be read, or not published.
+        """
+        await self._cosigner.publish_again(log.origin)
 
     def copy_of(self, log: WitnessedLog) -> LogCopy:
         """Return the copy of a log; it is known already."""
@@ -223,6 +247,10 @@ class LogMirror:
         except MirrorWitnessError as error:
             return self.fail(log.origin, error)
         _log.info("log_mirrored", extra={"origin": log.origin, "size": pending.size})
+        try:
+            await self._copies[log.origin].prune(pending.size)
+        except MirrorWitnessError as error:
+            self.fail(log.origin, error)  # of no matter to the client; the next commit goes on
         return Answer(200, format_lines(done.lines))
 
     async def conflict(
@@ -244,10 +272,29 @@ class LogMirror:
 
     def fail(self, origin: str, error: MirrorWitnessError) -> Answer:
         """Return what is answered for an error of ours, and log it."""
-        _log.error("logmirror_failed", extra={"origin": origin, "error": in_role(str(error), LOG_MIRROR)})
+        if self.stopped is not None:
+            return self.refuse_all()
+        text = in_role(str(error), LOG_MIRROR)
         if isinstance(error, RolledBackError):
-            return answer(Reason.ROLLED_BACK, in_role(str(error), LOG_MIRROR))
+            _log.error("logmirror_rolled_back", extra={"origin": origin, "error": text})
+            return answer(Reason.ROLLED_BACK, text)
+        _log.error("logmirror_failed", extra={"origin": origin, "error": text})
+        if isinstance(error, SecurityError):  # it does not help to try again, and details are for the operator
+            return answer(Reason.STORAGE, "what the log mirror has stored of this log is damaged; nothing is signed")
         return answer(Reason.STORAGE, "the log mirror's storage or key does not answer", retry_after=RETRY_SECONDS)
+
+    def refuse_all(self) -> Answer:
+        """Return what is answered by a log mirror that was stopped."""
+        return answer(Reason.STOPPED, f"this log mirror signs nothing more: {in_role(str(self.stopped), LOG_MIRROR)}")
+
+    def _make_room(self) -> bool:
+        """End the upload that has waited for its client longest; say whether one did so for long enough."""
+        slowest = min(filter(lambda each: each.waits, self._uploads), key=lambda each: each.since, default=None)
+        if slowest is None or trio.current_time() - slowest.since < SLOW_SECONDS:
+            return False
+        slowest.give_up()
+        self._uploads.discard(slowest)
+        return True
 
     def _counted(self, request: str, given: Answer) -> Answer:
         self.counts[request, given.status] += 1
@@ -269,6 +316,8 @@ class LogMirror:
         verdict = decide(request, log, known.latest, self._cosigner.own, timestamp=held.timestamp)
         if isinstance(verdict, Refused):
             if verdict.reason in {Reason.STALE, Reason.ROLLED_BACK} and not anew:
+                if verdict.ours is not None:  # it counts, also where what follows fails
+                    self._cosigner.suspect(log.origin, verdict.text, verdict.ours)
                 return None
             return await self._refuse(verdict, request, log, known)
         tree = verdict.opened.checkpoint

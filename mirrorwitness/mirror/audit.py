@@ -105,11 +105,13 @@ class ProofTerms:
         terms: whom to believe about the log.
         log: the log and the policy, as records name them.
         is_required: whether every version that is served has to have one.
+        registry: whose names the records have to be, as records write it; None for any registry's.
     """
 
     terms: Terms
     log: str
     is_required: bool
+    registry: str | None = None
 
 
 @dataclass(slots=True)
@@ -256,7 +258,7 @@ class Audit:
         self.counts["proofs"] += 1
         try:
             claim = Claim(version, manifest.integrity, manifest.shasum, sri)
-            check_proof(body, name=name, claim=claim, terms=proofs.terms)
+            check_proof(body, name=name, claim=claim, terms=proofs.terms, registry=proofs.registry)
         except (SecurityError, UpstreamError) as error:
             self._find(FindingKind.WRONG_PROOF, name, version, key, str(error))
 

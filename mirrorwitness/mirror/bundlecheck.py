@@ -8,6 +8,7 @@ Rules:
 - Nothing is written but evidence. What fails here leaves the mirror as it was (P1).
 - Complete: each version that a document names is in the bundle, or is held here with the same bytes (P2).
 - Under keys that this mirror has, never under keys that only the bundle has: neither the registry's nor the log's.
+- Each object is as large as things of its kind may be, and no larger, before a byte of it is read (P10).
 - A ratchet: the checkpoint has to go on from the newest that was verified here, and no document may be older than the
   one that is here. The proof of a step is the bundle's; the tree that it starts from is ours.
 - A proof beside a tarball is of a tree that is not larger than the checkpoint's.
@@ -35,32 +36,30 @@ from mirrorwitness.errors import (
 )
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.bundle import (
-    MANIFEST,
-    MAX_MANIFEST_BYTES,
-    NOTE,
-    SUM,
     Imported,
     Link,
     check_listing,
-    check_note,
-    format_sum,
-    id_of,
     judge_order,
     object_path,
-    parse_manifest,
 )
 from mirrorwitness.mirror.bundlelog import BundleLogCheck
-from mirrorwitness.mirror.bundlesource import read_object
+from mirrorwitness.mirror.bundlereading import open_manifest, read_object
 from mirrorwitness.mirror.stale import check_not_stale
 from mirrorwitness.mirror.voucher import Claim, check_proof
 from mirrorwitness.mirror.withdrawal import Place
 from mirrorwitness.npm.integrity import Verifier, is_same_content, make_expectation
 from mirrorwitness.npm.offloop import PACKUMENT_LIMIT, parse_off_loop
-from mirrorwitness.npm.signatures import SignaturePolicy, check_signatures, is_accepted, parse_time
+from mirrorwitness.npm.registry import MAX_ATTESTATIONS_BYTES
+from mirrorwitness.npm.signatures import (
+    MAX_KEYS_BYTES,
+    SignaturePolicy,
+    check_signatures,
+    is_accepted,
+    parse_keys,
+    parse_time,
+)
 from mirrorwitness.storage.side_by_side import for_each
-from mirrorwitness.tlog.keys import parse_verifier_key
-from mirrorwitness.tlog.note import MAX_NOTE_BYTES
-from mirrorwitness.tlog.proof import MAX_FILE_BYTES
+from mirrorwitness.tlog.proof import MAX_FILE_BYTES, parse_proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +80,7 @@ if TYPE_CHECKING:
     from mirrorwitness.tlog.checkpoint import Checkpoint
     from mirrorwitness.tlog.keys import VerifierKey
 
-__all__ = ["BundleCheck", "BundleTerms", "Verified", "open_manifest"]
+__all__ = ["BundleCheck", "BundleTerms", "Verified"]
 
 AT_ONCE: Final = 4
 """Packages checked at once: a document has up to 128 MB, and hashing one tarball keeps one core busy."""
@@ -95,6 +94,7 @@ class BundleTerms:
         keys: the registry's signing keys that are trusted here.
         policy: what a signature must be.
         log: whom to believe about the log; None where its word is not asked.
+        registry: whose names the log's records have to be, as records write it; None for any registry's.
         signer: who has to have signed the bundle; None for anybody, or nobody.
         size_limit: bytes of the largest tarball.
     """
@@ -102,6 +102,7 @@ class BundleTerms:
     keys: KeyRing
     policy: SignaturePolicy
     log: Terms | None
+    registry: str | None = None
     signer: VerifierKey | None = None
     size_limit: int = 2 * 1024**3
 
@@ -131,35 +132,6 @@ class Verified:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-async def open_manifest(file: BundleFile) -> tuple[str, Manifest]:
-    """Return the id and the manifest of a bundle, and check that its files are those that it names.
-
-    Raises:
-        IntegrityMismatchError: the manifest is not the one that its digest names.
-        SignatureError: its signature does not verify under the key that it names.
-        UpstreamError: it cannot be read, or is no bundle.
-    """
-    body = await file.read(MANIFEST, limit=MAX_MANIFEST_BYTES)
-    bundle = id_of(body)
-    if await file.read(SUM, limit=len(format_sum(bundle))) != format_sum(bundle):
-        raise IntegrityMismatchError(f"{file.path}: {MANIFEST} has the SHA-256 {bundle}, {SUM} says another")
-    manifest = parse_manifest(body)
-    expected = {object_path(digest): size for digest, size in manifest.objects.items()}
-    found = {name: size for name, size in file.sizes.items() if name not in {MANIFEST, SUM, NOTE}}
-    odd = sorted(dict(expected.items() ^ found.items()))
-    if odd:
-        here, there = found.get(odd[0]), expected.get(odd[0])
-        raise UpstreamProtocolError(
-            f"{file.path}: {odd[0]} has {'nothing' if here is None else f'{here:,} bytes'}, the manifest says "
-            f"{'nothing' if there is None else f'{there:,}'}; {len(odd)} objects differ"
-        )
-    if (NOTE in file.sizes) != (manifest.signer is not None):
-        raise SignatureError(f"{file.path}: its manifest names the signer {manifest.signer}, and {NOTE} says otherwise")
-    if manifest.signer is not None:
-        check_note(bundle, await file.read(NOTE, limit=MAX_NOTE_BYTES), parse_verifier_key(manifest.signer))
-    return bundle, manifest
-
-
 class BundleCheck:
     """Checks one bundle against one mirror.
 
@@ -187,10 +159,11 @@ class BundleCheck:
         self._file = file
         self._storage = storage
         self._catalogue = catalogue
-        self._trust = trust
         self._terms = terms
         self._progress = progress
-        self._now = now
+        self._log: BundleLogCheck | None = None
+        if terms.log is not None:
+            self._log = BundleLogCheck(terms=terms.log, trust=trust, now=now, what=str(file.path))
 
     def __repr__(self) -> str:
         return f"<BundleCheck of {self._file!r}>"
@@ -210,12 +183,12 @@ class BundleCheck:
         if signer is not None and manifest.signer != str(signer):
             raise SignatureError(f"{self._file.path}: signed by {manifest.signer or 'nobody'}, expected {signer}")
         done = Verified(bundle, manifest, judge_order(bundle, manifest.previous, imported))
-        if self._terms.log is not None:
-            log = BundleLogCheck(terms=self._terms.log, trust=self._trust, now=self._now, what=str(self._file.path))
-            done.tree, done.known = await log.run(manifest.log)
+        if self._log is not None:
+            done.tree, done.known = await self._log.run(manifest.log)
         self._progress.started(len(manifest.packages))
         if manifest.keys in manifest.objects:
-            await read_object(self._file, manifest, manifest.keys)
+            body = await self._read(manifest, manifest.keys, MAX_KEYS_BYTES, "the keys document")
+            self._terms.keys.merge(parse_keys(body))  # another key under a keyid that we know is an attack
 
         async def check(package: BundledPackage) -> None:
             await self._check_package(done, package)
@@ -240,8 +213,7 @@ class BundleCheck:
                 await self._check_held(package, file, record)
                 await self._check_proof(done, package, file, Claim(file.version, file.integrity, None, file.integrity))
             return
-        self._check_size(done.manifest.objects[package.packument], PACKUMENT_LIMIT, f"the document of {package.name}")
-        body = await read_object(self._file, done.manifest, package.packument)
+        body = await self._read(done.manifest, package.packument, PACKUMENT_LIMIT, f"the document of {package.name}")
         packument = await parse_off_loop(body, package.name)
         check_listing(package, packument)
         await check_not_stale(
@@ -283,7 +255,7 @@ class BundleCheck:
         claim = Claim(file.version, manifest.integrity, manifest.shasum, file.integrity)
         await self._check_proof(done, package, file, claim)
         if file.attestations in done.manifest.objects:
-            await read_object(self._file, done.manifest, file.attestations)
+            await self._read(done.manifest, file.attestations, MAX_ATTESTATIONS_BYTES, f"the attestations of {what}")
 
     def _check_signature(self, done: Verified, packument: Packument, manifest: VersionManifest) -> None:
         if self._terms.policy is SignaturePolicy.OFF:
@@ -355,26 +327,26 @@ class BundleCheck:
 
     async def _check_proof(self, done: Verified, package: BundledPackage, file: BundledFile, claim: Claim) -> None:
         terms, tree = self._terms.log, done.tree
-        if terms is None or tree is None:
+        if terms is None or tree is None or self._log is None:
             if file.proof in done.manifest.objects:
-                await read_object(self._file, done.manifest, file.proof)
+                await self._read_proof(done.manifest, package, file, file.proof)
             return
         what = f"{package.name}@{file.version}"
         if file.proof is None:
             raise ProofError(f"{what}: the bundle has no proof that {terms.origin!r} has it")
         body = await self._read_proof(done.manifest, package, file, file.proof)
         try:
-            checked = check_proof(body, name=package.name, claim=claim, terms=terms)
+            checked = check_proof(body, name=package.name, claim=claim, terms=terms, registry=self._terms.registry)
         except ProofError as error:
             raise ProofError(f"{what}: {error}") from error
         if checked.size > tree.size:
             raise ProofError(f"{what}: its proof is in a tree of {checked.size}, larger than the bundle's {tree.size}")
+        await self._log.check_beside(parse_proof(body).checkpoint)
         done.counts["proofs"] += 1
 
     async def _read_proof(self, manifest: Manifest, package: BundledPackage, file: BundledFile, digest: str) -> bytes:
         if digest in manifest.objects:
-            self._check_size(manifest.objects[digest], MAX_FILE_BYTES, f"the proof of {package.name}@{file.version}")
-            return await read_object(self._file, manifest, digest)
+            return await self._read(manifest, digest, MAX_FILE_BYTES, f"the proof of {package.name}@{file.version}")
         key = layout.proof_key(package.name, file.file)
         try:
             return (await self._storage.read(key, limit=MAX_FILE_BYTES))[0]
@@ -383,6 +355,11 @@ class BundleCheck:
                 f"{self._file.path}: incomplete: the proof of {package.name}@{file.version} is not in it, and {key} is "
                 "not here"
             ) from error
+
+    async def _read(self, manifest: Manifest, digest: str, limit: int, what: str) -> bytes:
+        """Return an object, verified, whose size is within what things of its kind have."""
+        self._check_size(manifest.objects[digest], limit, what)
+        return await read_object(self._file, manifest, digest)
 
     def _check_size(self, size: int, limit: int, what: str) -> None:
         if size > limit:

@@ -8,6 +8,7 @@ Rules:
 - Nothing goes out that is not what it is said to be: a document whose digest is not the recorded one, a tarball whose
   bytes are not the recorded ones, end the export. `audit --repair` mends the mirror.
 - What is the same as in the earlier bundle (the same tarball, by its SHA-512) is listed and not read again.
+- Only what the record says is there is asked for: a bucket answers some 50 requests a second to one reader.
 - A worker may change the mirror meanwhile. A package whose record and document do not fit is read again, `TRIES` times.
 - The same mirror gives the same bytes.
 
@@ -16,7 +17,6 @@ What it does not do: ask the log (the caller gives its checkpoint and proof), or
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING, Final
@@ -25,7 +25,6 @@ import trio
 
 from mirrorwitness.errors import (
     ConfigurationError,
-    ForkError,
     IntegrityMismatchError,
     ObjectMissingError,
     StorageError,
@@ -38,7 +37,6 @@ from mirrorwitness.mirror.bundle import (
     BundledFile,
     BundledLog,
     BundledPackage,
-    LogStep,
     Manifest,
     format_manifest,
     format_sum,
@@ -50,12 +48,7 @@ from mirrorwitness.npm.integrity import make_expectation
 from mirrorwitness.npm.offloop import PACKUMENT_LIMIT, parse_off_loop
 from mirrorwitness.npm.registry import MAX_ATTESTATIONS_BYTES
 from mirrorwitness.npm.spool import MemoryBudget, Spool
-from mirrorwitness.tlog.checkpoint import parse_checkpoint
-from mirrorwitness.tlog.merkle import Range, complete_ranges, make_proof, nodes_needed, plan_consistency, subtree_hash
-from mirrorwitness.tlog.note import parse_note
 from mirrorwitness.tlog.proof import MAX_FILE_BYTES
-from mirrorwitness.tlog.tile_hashes import TileHashes
-from mirrorwitness.tlog.tiles import tiles_to_trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,11 +61,9 @@ if TYPE_CHECKING:
     from mirrorwitness.npm.packument import Manifest as VersionManifest
     from mirrorwitness.npm.packument import Packument
     from mirrorwitness.storage import Storage
-    from mirrorwitness.sumdb.source import LogSource
-    from mirrorwitness.tlog.checkpoint import Checkpoint
     from mirrorwitness.tlog.keys import SignerKey
 
-__all__ = ["Exporter", "Previous", "prove_step"]
+__all__ = ["Exporter", "Previous"]
 
 TRIES: Final = 5
 """How often a package that a worker changes at the same time is read."""
@@ -101,10 +92,10 @@ class Previous:
         return f"<Previous {self.id}, {len(self.objects)} objects>"
 
     @property
-    def checkpoint(self) -> Checkpoint | None:
-        """The log's tree that it had, unverified."""
+    def checkpoint(self) -> bytes | None:
+        """The log's checkpoint that it had, as it was signed; nobody has checked it."""
         log = self.manifest.log
-        return None if log is None else parse_checkpoint(parse_note(log.checkpoint.encode()).text)
+        return None if log is None else log.checkpoint.encode("utf-8", "surrogatepass")
 
     def find(self, integrity: str) -> BundledFile | None:
         """Return what it says of a tarball; None where it has none with this SHA-512."""
@@ -202,13 +193,12 @@ class Exporter:
             body = await self._read(layout.packument_key(name), PACKUMENT_LIMIT)
             if record is None or body is None:
                 raise ConfigurationError(f"{name}: the mirror serves nothing of it; sync it first, or leave it out")
-            if record.fingerprint and hashlib.sha256(body).hexdigest() == record.packument_sha256:
+            if hashlib.sha256(body).hexdigest() == record.packument_sha256:
                 return record, await parse_off_loop(body, name)
             if not is_last:
                 await trio.sleep(WAIT_SECONDS)
         raise StorageError(
-            f"{name}: its document is not the recorded one, or it is not complete: `mirrorwitness sync --once` "
-            "completes it, `mirrorwitness audit --repair` mends it"
+            f"{name}: its document is not the recorded one; `mirrorwitness audit --repair` writes it again"
         )
 
     async def _export_file(self, record: PackageRecord, manifest: VersionManifest, *, has_log: bool) -> BundledFile:
@@ -218,8 +208,11 @@ class Exporter:
         if held is None or file is None or file != held.file:
             raise StorageError(f"{name}@{version}: the document names it and the record does not: `audit --repair`")
         key = layout.tarball_key(name, file)
-        proof = await self._read(layout.proof_key(name, file), MAX_FILE_BYTES) if has_log else None
-        attested = await self._read(layout.attestations_key(name, version), MAX_ATTESTATIONS_BYTES)
+        proof = attested = None
+        if has_log and held.leaf is not None:
+            proof = await self._read(layout.proof_key(name, file), MAX_FILE_BYTES)
+        if held.attested:
+            attested = await self._read(layout.attestations_key(name, version), MAX_ATTESTATIONS_BYTES)
         known = None if self._previous is None else self._previous.find(held.sri)
         return BundledFile(
             version=version,
@@ -276,36 +269,6 @@ class Exporter:
             return (await self._storage.read(key, limit=limit))[0]
         except ObjectMissingError:
             return None
-
-
-async def prove_step(old: Checkpoint, new: Checkpoint, source: LogSource) -> LogStep:
-    """Prove that the log has grown from one tree to another.
-
-    Raises:
-        ForkError: it has not: the log signed two histories.
-        ConfigurationError: the newer tree is the smaller one, so the mirror is older than the bundle before.
-        ProofError: the tiles are not those of the newer tree.
-        UpstreamError: they cannot be read.
-    """
-    if new.size < old.size:
-        raise ConfigurationError(f"the bundle before has the tree {old}, the mirror knows {new} only, which is smaller")
-    plan = plan_consistency(old.size, new.size)
-    before, proof = new.root, list[bytes]()
-    if old.size and old.size < new.size:
-        nodes = [*complete_ranges(0, old.size), *nodes_needed(plan)]
-        hashes = TileHashes(new.size, await source.read_tiles(tiles_to_trust(nodes, new.size)))
-        hashes.check_root(new.root)
-        before = subtree_hash(Range(0, old.size), hashes.hash_of)
-        proof = list(make_proof(plan, hashes.hash_of))
-    elif not old.size:
-        before = old.root
-    if before != old.root:
-        raise ForkError(f"the log signed two histories: {old} is in the bundle before, and does not belong to {new}")
-    return LogStep(size=old.size, root=_encode(before), hashes=tuple([_encode(value) for value in proof]))
-
-
-def _encode(value: bytes) -> str:
-    return base64.b64encode(value).decode()
 
 
 def _sorted(packument: Packument) -> list[VersionManifest]:

@@ -111,7 +111,7 @@ class BundleFile:
         if place is None:
             raise UpstreamNotFoundError(f"{self.path}: {name} is not there")
         with _reading(self.path):
-            file = await trio.to_thread.run_sync(place.path.open, "rb")
+            file = await trio.to_thread.run_sync(_open, place.path)
         try:
             yield _Reader(file, place, name)
         finally:
@@ -285,6 +285,10 @@ def _sync_directory(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
 
 
 def _scan(path: Path) -> dict[str, _Place]:

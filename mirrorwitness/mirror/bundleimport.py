@@ -146,6 +146,7 @@ class Importer:
             file=self._file,
             storage=self._storage,
             terms=self._terms.log,
+            registry=self._terms.registry,
         )
         source.note_urls(verified.urls)
         tarballs = Tarballs(

@@ -12,12 +12,10 @@ What it does not do: verify the bundle first (`mirrorwitness.mirror.bundlecheck`
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from mirrorwitness.errors import (
     EquivocationError,
-    IntegrityMismatchError,
     ObjectMissingError,
     SecurityError,
     UpstreamNotFoundError,
@@ -25,6 +23,7 @@ from mirrorwitness.errors import (
 )
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.bundle import object_path
+from mirrorwitness.mirror.bundlereading import read_object
 from mirrorwitness.mirror.voucher import Contradiction, NotLogged, Vouched, check_proof
 from mirrorwitness.npm.registry import PackumentAnswer
 from mirrorwitness.tlog.proof import MAX_FILE_BYTES
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from mirrorwitness.storage import Storage
     from mirrorwitness.sumdb.terms import Terms
 
-__all__ = ["BundleSource", "read_object"]
+__all__ = ["BundleSource"]
 
 _SHOWN = 16
 
@@ -54,19 +53,28 @@ class BundleSource:
         file: where.
         storage: the mirror, which has what was imported before.
         terms: whom to believe about the log; None where none is asked.
+        registry: whose names its records have to be; None for any registry's.
 
     Attributes:
         base: what people call it.
     """
 
     def __init__(
-        self, *, bundle: str, manifest: Manifest, file: BundleFile, storage: Storage, terms: Terms | None
+        self,
+        *,
+        bundle: str,
+        manifest: Manifest,
+        file: BundleFile,
+        storage: Storage,
+        terms: Terms | None,
+        registry: str | None = None,
     ) -> None:
         self.base = f"bundle:{bundle[:_SHOWN]}"
         self._manifest = manifest
         self._file = file
         self._storage = storage
         self._terms = terms
+        self._registry = registry
         self._packages = {package.name: package for package in manifest.packages}
         self._urls: dict[str, BundledFile] = {}
 
@@ -118,7 +126,7 @@ class BundleSource:
         """Check a stored proof; see `mirrorwitness.mirror.voucher.Voucher.check`."""
         if self._terms is None:
             raise UpstreamProtocolError(f"{name}@{claim.version}: no log is asked")
-        return check_proof(body, name=name, claim=claim, terms=self._terms)
+        return check_proof(body, name=name, claim=claim, terms=self._terms, registry=self._registry)
 
     async def _vouch(self, name: PackageName, claim: Claim) -> Answer:
         body = await self._read_proof(name, claim.version)
@@ -152,17 +160,3 @@ class BundleSource:
         package = self._packages.get(name)
         files = () if package is None else package.files
         return next((file for file in files if file.version == version), None)
-
-
-async def read_object(file: BundleFile, manifest: Manifest, digest: str) -> bytes:
-    """Return an object of a bundle, verified.
-
-    Raises:
-        IntegrityMismatchError: its bytes are others.
-        UpstreamError: it cannot be read.
-    """
-    body = await file.read(object_path(digest), limit=manifest.objects.get(digest, 0))
-    found = hashlib.sha256(body).hexdigest()
-    if found != digest:
-        raise IntegrityMismatchError(f"{file.path}: {object_path(digest)} has the SHA-256 {found}")
-    return body

@@ -94,10 +94,12 @@ class Skipped:
     Attributes:
         place: where it stands.
         reason: why, for people.
+        is_poisoned: whether no tool writes such an entry: it says one package, and takes another.
     """
 
     place: Place
     reason: str
+    is_poisoned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +146,9 @@ class Collector:
         known = self._entries.get(key)
         self._entries[key] = entry if known is None else self._merge(known, entry)
 
-    def skip(self, place: Place, reason: str) -> None:
+    def skip(self, place: Place, reason: str, *, is_poisoned: bool = False) -> None:
         """Note an entry that no registry can give."""
-        self._skipped.append(Skipped(place, reason))
+        self._skipped.append(Skipped(place, reason, is_poisoned))
 
     def finish(self, *, format: str, version: int) -> Lockfile:  # noqa: A002  (the attribute's own name)
         """Return what was gathered."""

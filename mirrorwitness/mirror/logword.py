@@ -55,10 +55,12 @@ class LogVoucher:
         terms: whom to believe.
         ratchet: reads and verifies its checkpoints.
         lookups: looks versions up.
+        registry: whose names the records have to be, as records write it; None for any registry's.
     """
 
-    def __init__(self, *, terms: Terms, ratchet: Ratchet, lookups: LookupSource) -> None:
+    def __init__(self, *, terms: Terms, ratchet: Ratchet, lookups: LookupSource, registry: str | None = None) -> None:
         self._terms = terms
+        self._registry = registry
         self._ratchet = ratchet
         self._lookups = lookups
         self._places = trio.CapacityLimiter(AT_ONCE)
@@ -79,7 +81,7 @@ class LogVoucher:
 
     def check(self, body: bytes, name: PackageName, claim: Claim) -> CheckedProof:
         """Check a stored proof as `mirrorwitness.mirror.voucher.check_proof` does, under this log's terms."""
-        return check_proof(body, name=name, claim=claim, terms=self._terms)
+        return check_proof(body, name=name, claim=claim, terms=self._terms, registry=self._registry)
 
     async def start(self) -> list[str]:
         """Read the published checkpoint, and return sentences for the operator.
@@ -96,8 +98,9 @@ class LogVoucher:
         if not self._terms.asks_witnesses:
             told.append(f"no witness vouches for the log {self.origin!r}: it could show others another one (--policy)")
         if head.shown is not None:
+            more = "" if head.is_compared else ", and it does not serve what it takes to compare the two"
             told.append(
-                f"the log shows an older checkpoint than it did: {head.shown}; {head.tree.size} was seen before"
+                f"the log shows an older checkpoint than it did: {head.shown}; {head.tree.size} was seen before{more}"
             )
         return told
 
@@ -105,7 +108,7 @@ class LogVoucher:
         """Ask about versions of one package; see `mirrorwitness.mirror.voucher.Voucher.vouch`."""
         answers: dict[Version, Answer] = {}
         try:
-            head = self._head or await self.advance()
+            head = await self.advance()  # what is in the log may be in conflict by now
             await self._ask(head, name, claims, answers)
             absent = [claim for claim in claims if isinstance(answers[claim.version], NotLogged)]
             if absent:
@@ -141,7 +144,14 @@ class LogVoucher:
             self._note(error)
             return Silent(error)
         found = Found(record, lookup, head.tree, head.note)
-        return answer_of(record, claim, index=found.index, size=head.tree.size, proof=found.format_proof())
+        return answer_of(
+            record,
+            claim,
+            index=found.index,
+            size=head.tree.size,
+            proof=found.format_proof(),
+            registry=self._registry,
+        )
 
     async def advance(self, *, since: float | None = None) -> Head:
         """Return the newest head: the one that we have where it is young, or else what the log shows now.

@@ -46,6 +46,7 @@ _MODULES: Final = "node_modules/"
 _GIT: Final = re.compile(r"(?:git(?:\+[a-z]+)?|github|gitlab|bitbucket|gist):|git@|[\w.-]+/[\w.-]+#", re.IGNORECASE)
 _LOCAL: Final = re.compile(r"(?:file|link|workspace|portal):|\.{1,2}/|/|~/|[A-Za-z]:[\\/]")
 _WEB: Final = re.compile(r"https?://", re.IGNORECASE)
+_REGISTRY_FILE: Final = re.compile(r"/-/(?:@[^/]+/)?[^/]+\Z")
 _HASH: Final = re.compile(r"([a-z0-9]+)-([A-Za-z0-9+/]+={0,2})(?:\?\S*)?")
 _HASH_LENGTHS: Final = {"sha1": 28, "sha256": 44, "sha384": 64, "sha512": 88}
 """Characters of base64 that each algorithm's digest has; others are kept unread."""
@@ -122,8 +123,8 @@ def _read_packages(packages: Mapping[str, Any], collector: Collector, line_of: C
             collector.skip(place, "a directory inside another package")
         elif entry.is_true("link"):
             collector.skip(place, f"a link to {entry.text('resolved') or 'a directory of the project'}")
-        elif entry.is_true("inBundle"):
-            collector.skip(place, _BUNDLED)
+        elif entry.is_true("inBundle") and _MODULES in before and not entry.text("resolved"):
+            collector.skip(place, _BUNDLED)  # what the project itself bundles is downloaded all the same
         else:
             _take(entry, entry.text("name") or installed_as, entry.text("version"), collector)
 
@@ -137,7 +138,7 @@ def _is_inside_package(location: str) -> bool:
 def _read_tree(tree: Mapping[str, Any], collector: Collector) -> None:
     for entry, name in _walk(tree, collector.path):
         version = entry.text("version")
-        if entry.is_true("bundled") or entry.is_true("inBundle"):
+        if (entry.is_true("bundled") or entry.is_true("inBundle")) and not entry.text("resolved"):
             collector.skip(entry.place, _BUNDLED)
         elif version and version.startswith("npm:"):
             real, _, pinned = version.removeprefix("npm:").rpartition("@")
@@ -169,7 +170,7 @@ def _take(entry: _Entry, name: str, version: str | None, collector: Collector) -
     parsed = entry.name(name)
     reason = resolved and _foreign_address(resolved, parsed, version)
     if reason:
-        collector.skip(entry.place, reason)
+        collector.skip(entry.place, reason, is_poisoned=_is_of_another_package(resolved or ""))
         return
     collector.add(
         LockedPackage(
@@ -251,9 +252,17 @@ def _foreign_address(resolved: str, name: PackageName, version: str) -> str | No
     # ``/download/@scope/name/1.0.0/digest``. What it really holds is decided by the integrity, never by this shape.
     if any(f"/{name}/{middle}/" in path for middle in ("-", version, "download")):
         return None
-    if "/-/" in path:
+    if _is_of_another_package(resolved):
         return f"its address belongs to another package than {name}: {_redact(resolved)}"
     return _foreign_source(resolved)
+
+
+def _is_of_another_package(resolved: str) -> bool:
+    """Say whether an address has a registry's shape; asked where it is not that of the entry's own package.
+
+    A forge's archive (``/group/project/-/archive/v1/project.tar.gz``) has more behind the dash, and is none.
+    """
+    return bool(_WEB.match(resolved) and _REGISTRY_FILE.search(unquote(_split(resolved).path)))
 
 
 def _split(url: str) -> SplitResult:

@@ -8,6 +8,8 @@ Rules:
   the stored bytes where there are some. Nothing that cannot be compared counts as the same.
 - A promise that is weaker than the record, or none at all, is no contradiction where the SHA-1 that stands beside it is
   the recorded one; the bytes then have to match the record. So a registry that drops ``integrity`` gains nothing.
+- A record counts for the registry that it names. Another registry's record of the same name and version vouches for
+  nothing here, also where the bytes are the same: it does not say that ours published them.
 - A record of a conflict vouches for nothing, whatever integrity it repeats. One that says that the version was
   withdrawn still vouches: the mirror has a policy of its own for that (`mirrorwitness.mirror.withdrawal`).
 - A proof file is judged offline, from its own bytes, the policy and nothing else (`check_proof`).
@@ -20,6 +22,7 @@ SPEC: C2SP tlog-proof for the file; the record in its extra data is `mirrorwitne
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
@@ -176,14 +179,28 @@ class CheckedProof:
     size: int
 
 
-def find_contradiction(record: Record, claim: Claim) -> str | None:
-    """Say how a record contradicts a claim; None where it vouches for it."""
+def find_contradiction(record: Record, claim: Claim, *, registry: str | None = None) -> str | None:
+    """Say how a record contradicts a claim; None where it vouches for it.
+
+    Args:
+        record: what the log says.
+        claim: what the document and the stored bytes say.
+        registry: whose names these are, as records write it; None for any registry's.
+    """
     if record.event is Event.CONFLICT:
         return f"the log has a conflict: its registry promised {record.integrity} and {record.other_integrity}"
+    if registry is not None and record.registry != registry:
+        return (
+            f"the log's record is of {record.registry}, expected one of {registry}: where this mirror's registry "
+            "repeats another one's names, say whose with sumdb.registry"
+        )
     if claim.sri is not None and is_same_content(record.integrity, claim.sri) is not True:
         return f"the log has {record.integrity}, the stored bytes are {claim.sri}"
     if claim.integrity is not None:
         same = is_same_content(record.integrity, claim.integrity)
+        if same is None and record.shasum is not None:
+            # Nothing in common but SHA-1. It must not be another one; the bytes have to be the record's in any case.
+            same = is_same_content(f"sha1-{b64encode(bytes.fromhex(record.shasum)).decode()}", claim.integrity)
         return None if same else f"the log has {record.integrity}, the registry promises {claim.integrity}"
     if claim.shasum is not None:
         # The registry gives no integrity any more; what it still gives must not be something else.
@@ -192,15 +209,19 @@ def find_contradiction(record: Record, claim: Claim) -> str | None:
     return None if claim.sri is not None else f"the log has {record.integrity}, the registry promises nothing"
 
 
-def answer_of(record: Record, claim: Claim, *, index: int, size: int, proof: bytes) -> Vouched | Contradiction:
-    """Return what a record that was proven means for a claim."""
-    reason = find_contradiction(record, claim)
+def answer_of(
+    record: Record, claim: Claim, *, index: int, size: int, proof: bytes, registry: str | None = None
+) -> Vouched | Contradiction:
+    """Return what a record that was proven means for a claim; `registry` as for `find_contradiction`."""
+    reason = find_contradiction(record, claim, registry=registry)
     if reason is not None:
         return Contradiction(f"{record.name}@{claim.version}: {reason} (leaf {index})", proof)
     return Vouched(index, size, record, proof)
 
 
-def check_proof(body: bytes, *, name: PackageName, claim: Claim, terms: Terms) -> CheckedProof:
+def check_proof(
+    body: bytes, *, name: PackageName, claim: Claim, terms: Terms, registry: str | None = None
+) -> CheckedProof:
     """Check the proof file that lies beside a tarball.
 
     Args:
@@ -208,12 +229,13 @@ def check_proof(body: bytes, *, name: PackageName, claim: Claim, terms: Terms) -
         name: the package.
         claim: what the document and the stored bytes say.
         terms: whom to believe about the log.
+        registry: whose names these are, as records write it; None for any registry's.
 
     Raises:
         UpstreamProtocolError: it is no proof with a record of this version.
         SignatureError: its checkpoint does not meet the policy.
         ProofError: its tree does not have the record.
-        EquivocationError: the record is about other content.
+        EquivocationError: the record is about other content, or another registry's.
     """
     proof = parse_proof(body)
     if proof.extra is None:
@@ -222,7 +244,7 @@ def check_proof(body: bytes, *, name: PackageName, claim: Claim, terms: Terms) -
     if (record.name, record.version) != (name, claim.version):
         raise UpstreamProtocolError(f"the proof is of {record.name}@{record.version}, expected {name}@{claim.version}")
     verdict = verify_proof(proof, leaf=leaf_hash(proof.extra), policy=terms.policy, origin=terms.origin)
-    reason = find_contradiction(record, claim)
+    reason = find_contradiction(record, claim, registry=registry)
     if reason is not None:
         raise EquivocationError(f"{name}@{claim.version}: {reason} (leaf {proof.index})")
     return CheckedProof(record, proof.index, verdict.opened.checkpoint.size)

@@ -28,10 +28,12 @@ from mirrorwitness.mirror.bundle import (
     is_id,
     parse_manifest,
 )
-from mirrorwitness.mirror.bundlecheck import BundleTerms, open_manifest
-from mirrorwitness.mirror.bundleexport import Exporter, Previous, prove_step
+from mirrorwitness.mirror.bundlecheck import BundleTerms
+from mirrorwitness.mirror.bundleexport import Exporter, Previous
 from mirrorwitness.mirror.bundlefile import open_bundle_file, open_writer
 from mirrorwitness.mirror.bundleimport import Importer
+from mirrorwitness.mirror.bundlereading import open_manifest
+from mirrorwitness.mirror.bundlestep import prove_step
 from mirrorwitness.mirror.catalogue import Catalogue, RunRecord
 from mirrorwitness.mirror.coverage import CoverageStore
 from mirrorwitness.mirror.keeper import SummaryKeeper
@@ -44,7 +46,7 @@ from mirrorwitness.npm.times import format_time
 from mirrorwitness.run.describe import make_summarizer, publish_about, read_mirror_key
 from mirrorwitness.run.files import read_file
 from mirrorwitness.run.session import now, open_mirror
-from mirrorwitness.run.voucher import name_terms, read_log_terms
+from mirrorwitness.run.voucher import name_terms, read_log_registry, read_log_terms
 from mirrorwitness.sumdb.logclient import LogClient
 from mirrorwitness.sumdb.ratchet import Ratchet
 from mirrorwitness.sumdb.terms import make_terms
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from mirrorwitness.run.session import Wishes
     from mirrorwitness.storage import Storage
     from mirrorwitness.sumdb.terms import Terms
+    from mirrorwitness.tlog.checkpoint import Checkpoint
     from mirrorwitness.tlog.keys import VerifierKey
 
 __all__ = ["ExportReport", "ImportReport", "ImportWishes", "export_bundle", "import_bundle"]
@@ -156,13 +159,13 @@ async def export_bundle(
     async with open_mirror(config) as storage:
         catalogue = Catalogue(storage)
         previous = None if since is None else await _read_previous(storage, since)
+        names = await _stored_names(catalogue)
         if is_selected:
-            names = sorted(wishes.selection().names())
-        else:
-            names = await _stored_names(catalogue)
+            selection = wishes.selection()
+            names = [*selection.names(), *filter(selection.matches, names)]
         alarms: list[str] = []
         log = None if terms is None else await _read_log(config, terms, storage, previous, alarms)
-        progress.started(len(names))
+        progress.started(len(set(names)))
         async with open_writer(out) as writer:
             exporter = Exporter(
                 storage=storage,
@@ -219,6 +222,7 @@ async def import_bundle(
                 keys=keys,
                 policy=config.signatures,
                 log=log,
+                registry=read_log_registry(config),
                 signer=wishes.signer,
                 size_limit=config.limits.tarball_max,
             ),
@@ -281,18 +285,27 @@ async def _read_log(
     assert config.log.url is not None  # noqa: S101 - a log that has keys has an address (`read_log_terms`)
     async with open_fetcher(options) as fetcher:
         source = LogClient(log=terms, url=config.log.url, dialect=Dialect.TILES, fetcher=fetcher, gate=HostGate())
-        try:
-            head = await Ratchet(terms=terms, source=source, trust=trust, now=now).advance()
-            note, tree = head.note, head.tree
-        except UpstreamError as error:
-            known = await trust.read_head(terms)
-            if known is None:
-                raise
-            note, tree = known.note, known.tree
-            alarms.append(f"the log {terms.origin!r} cannot be read, its newest known tree is {tree.size}: {error}")
+        note, tree = await _find_head(terms, source, trust, alarms)
         old = None if previous is None else previous.checkpoint
-        step = None if old is None else await prove_step(old, tree, source)
+        step = None
+        if old is not None:
+            step = await prove_step(old, note, terms=terms, source=source, trust=trust, now=now)
     return BundledLog(checkpoint=note.decode(), since=step), tree.size
+
+
+async def _find_head(terms: Terms, source: LogClient, trust: TrustStore, alarms: list[str]) -> tuple[bytes, Checkpoint]:
+    """Return the log's newest checkpoint, or where it cannot be read the newest that the mirror verified."""
+    try:
+        head = await Ratchet(terms=terms, source=source, trust=trust, now=now).advance()
+    except UpstreamError as error:
+        silent = error
+    else:
+        return head.note, head.tree
+    known = await trust.read_head(terms)
+    if known is None:
+        raise silent
+    alarms.append(f"the log {terms.origin!r} cannot be read, its newest known tree is {known.tree.size}: {silent}")
+    return known.note, known.tree
 
 
 def _read_terms(config: Config, wishes: ImportWishes) -> Terms | None:

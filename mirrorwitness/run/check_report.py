@@ -107,6 +107,8 @@ class CheckReport:
         is_offline: whether proofs at hand were checked and nobody was asked.
         is_first: nothing of this log was verified before, so its checkpoint was compared with none.
         shown: the checkpoint that the log shows, where it is older than what was verified before.
+        is_compared: whether that one was compared; the log may not serve what it takes.
+        unsaved: why what was verified could not be kept for the next run; empty where it was.
         traffic: what was downloaded.
         remembered: how many versions were answered by what an earlier run verified.
     """
@@ -118,6 +120,8 @@ class CheckReport:
     is_offline: bool = False
     is_first: bool = False
     shown: Checkpoint | None = None
+    is_compared: bool = True
+    unsaved: str = ""
     traffic: Traffic = field(default_factory=Traffic)
     remembered: int = 0
 
@@ -142,6 +146,14 @@ class CheckReport:
     def warnings(self) -> list[str]:
         """Return sentences about the log for people."""
         sentences: list[str] = []
+        if not self.checked:
+            sentences.append("nothing was checked: no entry is in what was given")
+        foreign = self.counts().get(Verdict.NOT_FROM_REGISTRY, 0)
+        if foreign:
+            sentences.append(
+                f"{foreign} {'entry was' if foreign == 1 else 'entries were'} not checked: from git, files, links or "
+                "other addresses, so no log has them"
+            )
         if not self.terms.asks_witnesses:
             sentences.append(
                 "no witness was asked (no --policy with a quorum): the log alone says that it shows everybody the same"
@@ -152,6 +164,13 @@ class CheckReport:
                 "before it, hides what was logged since. Everything was checked in the newest that is known, where the "
                 "policy accepts that"
             )
+        if not self.is_compared:
+            sentences.append(
+                "that older tree could not be compared, because the log does not serve what it takes: it may be of "
+                "another history. If that stays, ask the log's operator"
+            )
+        if self.unsaved:
+            sentences.append(f"what was verified is not kept for the next run: {self.unsaved}")
         return sentences
 
     def document(self) -> dict[str, object]:

@@ -7,7 +7,9 @@ Rules:
 - Online: one checkpoint is read, verified and compared with the newest that was verified before; all look-ups are in
   its tree. A fork, a bad signature or a missed quorum ends everything; what is wrong with one version is its own.
 - Offline: proofs come from a bundle, or lie beside the tarballs. Their checkpoints are held to the same terms.
+  Two checkpoints of one size and two roots, among them or beside the one that was verified last, are a fork here too.
 - A version that stands in several lockfiles is looked up once; what is new in the log, in the tree that has it.
+- What was verified and cannot be kept for the next run is told, and no failure.
 - What was found can be written as a bundle, which checks the same things offline.
 
 What it does not do: install, download packages, or say that something is safe.
@@ -29,6 +31,8 @@ from mirrorwitness.errors import (
     ForkError,
     MirrorWitnessError,
     SecurityError,
+    SignatureError,
+    StorageError,
     UpstreamError,
     UpstreamNotFoundError,
     UpstreamUnreachableError,
@@ -42,6 +46,7 @@ from mirrorwitness.storage.local import open_local
 from mirrorwitness.storage.side_by_side import for_each
 from mirrorwitness.sumdb.authority import registry_of
 from mirrorwitness.sumdb.client import LOOKUPS_AT_ONCE, MAX_AGE, SumdbClient
+from mirrorwitness.sumdb.forks import check_known_forks, find_fork_of_one_size, make_fork_error
 from mirrorwitness.sumdb.found import Found
 from mirrorwitness.sumdb.logclient import TILES_AT_ONCE, LogClient
 from mirrorwitness.sumdb.lookupclient import LookupClient
@@ -59,6 +64,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mirrorwitness.mirror.progress import Progress
+    from mirrorwitness.sumdb.forks import Signed
 
 __all__ = ["CheckWishes", "run_check"]
 
@@ -71,6 +77,7 @@ GIVE_UP: Final = 2 * LOOKUPS_AT_ONCE
 """Look-ups in a row without an answer after which no more are sent: a log that hangs costs minutes, and not hours."""
 
 _FLAG: Final = re.compile(r"(?P<vkeys>\S+?)(?:=(?P<url>https?://\S+))?")
+_ADDRESS: Final = re.compile(r"https?://\S+: ")
 _SHOWN: Final = 300
 
 _Answer: TypeAlias = Found | MirrorWitnessError
@@ -146,18 +153,29 @@ async def _check_online(
             return await client.lookup(name, version)
 
         answers = await _look_up_all(subjects, look_up, progress)
-        await client.save()
+        unsaved = await _save(client)
         heads = dict.fromkeys([head, client.head or head])  # look-ups of what is new went on in a newer tree
         return CheckReport(
             terms=terms,
-            believed=tuple([Believed.of(item.verdict) for item in heads]),
+            believed=tuple(dict.fromkeys(Believed.of(item.verdict) for item in heads)),
             checked=tuple([_judge(subject, answers) for subject in subjects]),
             refuses_withdrawn=wishes.refuses_withdrawn,
             is_first=head.is_first,
             shown=next((item.shown for item in heads if item.shown is not None), None),
+            is_compared=all(item.is_compared for item in heads),
+            unsaved=unsaved,
             traffic=traffic(),
             remembered=client.remembered,
         )
+
+
+async def _save(client: SumdbClient) -> str:
+    """Keep what was verified; return why that failed, and nothing where it did not."""
+    try:
+        await client.save()
+    except StorageError as error:
+        return str(error)
+    return ""
 
 
 async def _check_offline(
@@ -180,8 +198,9 @@ async def _check_offline(
             raise UpstreamNotFoundError(f"{name}@{version}: no proof of it is here")
         return at_hand.lookup(name, version)
 
-    answers = await _look_up_all(subjects, look_up, progress)
     used = [*([] if bundle is None else [bundle]), *proofs.values()]
+    await _check_one_history(wishes.state, terms, [signed for item in used for signed in item.signed()])
+    answers = await _look_up_all(subjects, look_up, progress)
     believed = dict.fromkeys(Believed.of(verdict) for item in used for verdict in item.verdicts)
     return CheckReport(
         terms=terms,
@@ -190,6 +209,23 @@ async def _check_offline(
         refuses_withdrawn=wishes.refuses_withdrawn,
         is_offline=True,
     )
+
+
+async def _check_one_history(state: Path, terms: Terms, signed: Sequence[Signed]) -> None:
+    """Check that checkpoints of one size do not contradict each other, or the one that was verified here last.
+
+    Raises:
+        ForkError: they do; the evidence is kept.
+    """
+    if find_fork_of_one_size(signed) is None and not await trio.Path(state).exists():
+        return  # nothing was verified here, and nothing has to be kept
+    async with open_local(state) as storage:
+        trust = TrustStore(storage, place=str(state))
+        await check_known_forks(trust, terms)
+        known = await trust.read_head(terms)
+        fork = find_fork_of_one_size([*([] if known is None else [(known.note, known.tree)]), *signed])
+        if fork is not None:
+            raise await make_fork_error(trust, terms, *fork, proof=(), now=datetime.now(UTC))
 
 
 def _open_beside(subject: Subject, terms: Terms) -> OfflineProofs:
@@ -210,7 +246,7 @@ async def _look_up_all(subjects: Sequence[Subject], look_up: _Lookup, progress: 
             return UpstreamUnreachableError(f"not asked: {silent} look-ups in a row got no answer")
         try:
             found: _Answer = await look_up(subject, key.name, key.version)
-        except ForkError:
+        except (ForkError, SignatureError):
             raise  # found while the head was read again: nothing of this log can be believed
         except (UpstreamError, SecurityError) as error:
             found = error
@@ -220,8 +256,8 @@ async def _look_up_all(subjects: Sequence[Subject], look_up: _Lookup, progress: 
 
     async def work(item: tuple[_Key, Subject]) -> None:
         key, subject = item
-        found = answers[key] = await ask(key, subject)
-        progress.package_finished(key.name, problem=str(found) if isinstance(found, MirrorWitnessError) else None)
+        answers[key] = await ask(key, subject)
+        progress.package_finished(key.name, problem=None)  # the report has them all
 
     await for_each(wanted.items(), work, at_once=2 * LOOKUPS_AT_ONCE)
     return answers
@@ -236,15 +272,23 @@ def _key_of(subject: Subject) -> _Key:
 
 def _judge(subject: Subject, answers: Mapping[_Key, _Answer]) -> Checked:
     if subject.wanted is None:
-        return Checked(subject, Judgement(Verdict.NOT_FROM_REGISTRY, subject.skipped))
+        return Checked(subject, Judgement(subject.fault or Verdict.NOT_FROM_REGISTRY, subject.skipped))
     found = answers[_key_of(subject)]
     if isinstance(found, Found):
         judgement = judge(subject.wanted, found.record)
+        if subject.fault is not None and judgement.verdict.is_confirmed:
+            return Checked(subject, Judgement(subject.fault, subject.note), found)
         return Checked(subject, Judgement(judgement.verdict, judgement.reason or subject.note), found)
+    reason = _shorten(str(found), subject.title)
     if isinstance(found, UpstreamNotFoundError):
-        return Checked(subject, Judgement(Verdict.NOT_LOGGED, str(found)))
+        return Checked(subject, Judgement(Verdict.NOT_LOGGED, reason))
     verdict = Verdict.UNPROVEN if isinstance(found, SecurityError) else Verdict.UNREACHABLE
-    return Checked(subject, Judgement(verdict, str(found)))
+    return Checked(subject, Judgement(verdict, reason))
+
+
+def _shorten(reason: str, title: str) -> str:
+    """Take from a reason what stands beside it in the report: the version, and the log's address."""
+    return _ADDRESS.sub("", reason, count=1).removeprefix(f"{title}: ").removeprefix(f"{title} is not logged: ")
 
 
 def _read_terms(wishes: CheckWishes) -> tuple[Terms, str | None]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from mirrorwitness.errors import ConfigurationError, RolledBackError
 from mirrorwitness.logmirror.cosigner import Cosigner
-from mirrorwitness.logmirror.roles import RoleView, check_roles, in_role
+from mirrorwitness.logmirror.roles import RoleView, check_retirable, check_roles, in_role
 from mirrorwitness.run.inspecting import reading_given
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signers import ask_passphrase, open_signers
@@ -30,7 +30,14 @@ from mirrorwitness.storage.probe_verdict import Role as StorageRole
 from mirrorwitness.storage.probe_verdict import Verdict
 from mirrorwitness.tlog.checkpoint import origin_hash
 from mirrorwitness.witness.logs import LogSet, parse_log_flags
-from mirrorwitness.witness.startup import check_identity, check_states, open_identity, restore_identity, retire_keys
+from mirrorwitness.witness.startup import (
+    check_identity,
+    check_kept,
+    check_states,
+    open_identity,
+    restore_identity,
+    retire_keys,
+)
 from mirrorwitness.witness.state import WitnessState
 
 if TYPE_CHECKING:
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     from mirrorwitness.logmirror.roles import Role
     from mirrorwitness.storage import Storage
     from mirrorwitness.tlog.checkpoint import Checkpoint
+    from mirrorwitness.tlog.keys import VerifierKey
     from mirrorwitness.witness.logs import WitnessedLog
     from mirrorwitness.witness.service import Fork
 
@@ -73,12 +81,24 @@ class OpenedCosigner:
         logs: whom it knows.
         storage: its storage.
         on_fork: keeps a proof of a fork.
+        check_kept: checks that its keys may sign on (`mirrorwitness.witness.startup.check_kept`).
     """
 
     cosigner: Cosigner
     logs: LogSet
     storage: Storage
     on_fork: Callable[[Fork], Awaitable[None]]
+    check_kept: Callable[[], Awaitable[None]]
+
+    def check_not_stopped(self) -> None:
+        """Check that nothing was found meanwhile for which it had to stop.
+
+        Raises:
+            ConfigurationError: a key was retired.
+            RolledBackError: the storage does not know any more whose it is.
+        """
+        if self.cosigner.stopped is not None:
+            raise self.cosigner.stopped
 
 
 @asynccontextmanager
@@ -99,7 +119,7 @@ async def open_cosigner(wishes: CosignerWishes, role: Role) -> AsyncGenerator[Op
         LogSet(wanted, cosigners=verifiers)  # says what is wrong with the flags before anything is written
         storage = await _open(stack, wishes.storage, "--storage", role)
         anchor = None if wishes.anchor is None else await _open(stack, wishes.anchor, "--anchor", role)
-        await check_roles(storage, role, verifiers)
+        await _check_roles(storage, anchor, role, verifiers)
         view, other = _views(storage, anchor, role, wanted)
         with _speaking(role):
             own = await open_identity(view, other, verifiers)
@@ -107,7 +127,8 @@ async def open_cosigner(wishes: CosignerWishes, role: Role) -> AsyncGenerator[Op
             state = WitnessState(storage=view, anchor=other, own=own)
             await check_states(view, other, logs, state)
         cosigner = Cosigner(state=state, signers=signers, own=own, now=seconds)
-        yield OpenedCosigner(cosigner, logs, storage, partial(keep_fork, storage, logs, own))
+        on_fork = partial(keep_fork, storage, logs, own)
+        yield OpenedCosigner(cosigner, logs, storage, on_fork, partial(_check_kept, view, other, role, verifiers))
 
 
 async def adopt_cosigned(wishes: CosignerWishes, role: Role, *, body: bytes) -> Checkpoint:
@@ -125,7 +146,7 @@ async def adopt_cosigned(wishes: CosignerWishes, role: Role, *, body: bytes) -> 
         keys = [signer.verifier for signer in signers]
         storage = await _open(stack, wishes.storage, "--storage", role)
         anchor = None if wishes.anchor is None else await _open(stack, wishes.anchor, "--anchor", role)
-        await check_roles(storage, role, keys)
+        await _check_roles(storage, anchor, role, keys)
         view, other = _views(storage, anchor, role, wanted)
         with _speaking(role):
             own = await check_identity(view, other, keys)
@@ -137,13 +158,21 @@ async def adopt_cosigned(wishes: CosignerWishes, role: Role, *, body: bytes) -> 
 
 
 async def retire_cosigner(wishes: CosignerWishes, role: Role) -> tuple[str, ...]:
-    """Note that the keys never sign again in a role from this storage; return all that are retired."""
+    """Note that the keys never sign again in a role from this storage; return all that are retired.
+
+    Raises:
+        ConfigurationError: a key cannot be read, or has another role here.
+        StorageError: a storage failed.
+    """
     async with AsyncExitStack() as stack:
         signers = await stack.enter_async_context(open_signers(wishes.keys, passphrase=ask_passphrase))
         storage = await stack.enter_async_context(open_storage(wishes.storage))
         anchor = None if wishes.anchor is None else await stack.enter_async_context(open_storage(wishes.anchor))
+        keys = [signer.verifier for signer in signers]
+        for place in filter(None, (storage, anchor)):
+            await check_retirable(place, role, keys)
         view, other = _views(storage, anchor, role, [])
-        return (await retire_keys(view, other, [signer.verifier for signer in signers])).retired
+        return (await retire_keys(view, other, keys)).retired
 
 
 def seconds() -> float:
@@ -160,6 +189,16 @@ def _views(
 ) -> tuple[RoleView, RoleView | None]:
     digests = [origin_hash(log.origin) for log in logs]
     return RoleView(storage, role, digests), None if anchor is None else RoleView(anchor, role, digests)
+
+
+async def _check_roles(storage: Storage, anchor: Storage | None, role: Role, keys: Sequence[VerifierKey]) -> None:
+    for place in filter(None, (storage, anchor)):
+        await check_roles(place, role, keys)
+
+
+async def _check_kept(view: RoleView, anchor: RoleView | None, role: Role, keys: Sequence[VerifierKey]) -> None:
+    with _speaking(role):
+        await check_kept(view, anchor, keys)
 
 
 async def _open(stack: AsyncExitStack, address: str, flag: str, role: Role) -> Storage:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -35,6 +35,7 @@ from mirrorwitness.run.logging_work import FOLLOW_PREFIX, LoggingWork
 from mirrorwitness.run.session import now, open_upstream
 from mirrorwitness.run.signals import run_until_signal
 from mirrorwitness.storage.prefixed import PrefixedStorage
+from mirrorwitness.storage.side_by_side import for_each
 from mirrorwitness.sumdb.authority import make_authority, registry_of
 from mirrorwitness.sumdb.demand import Demand
 from mirrorwitness.sumdb.examination import Examiner
@@ -51,14 +52,20 @@ if TYPE_CHECKING:
     from mirrorwitness.config import Config
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.mirror.select import Selection
+    from mirrorwitness.run.pushing import MirrorPush
     from mirrorwitness.run.session import Upstream, Wishes
     from mirrorwitness.run.sumdb import OpenedLog
     from mirrorwitness.storage import Storage
     from mirrorwitness.sumdb.authority import Authority
     from mirrorwitness.sumdb.ingest import Sink
     from mirrorwitness.sumdb.log import Log
+    from mirrorwitness.sumdb.publisher import Publisher
 
-__all__ = ["Ingesting", "follow_feed", "open_ingesting", "run_ingest"]
+__all__ = ["Ingesting", "follow_feed", "log_when_agreed", "open_ingesting", "run_ingest"]
+
+
+MIRROR_SECONDS: Final = 600.0
+"""How long a job that is finished waits for a log mirror: some hundred thousand entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +146,51 @@ async def run_ingest(
             ingesting.ingest.registry_of(name)
         for sentence in opened.notes:
             ingesting.summary.alarm(sentence)
-        # Before anything is added: a witness that saw more of the log than we have says so now.
-        await opened.publisher.attempt()
+        # A witness that saw more of the log than we have says so now; a job that nobody answers ends, and adds nothing.
+        if not await opened.publisher.attempt() and (is_once or names is not None):
+            return _end_unpublished(ingesting.summary, opened.publisher, "nothing was added: what is logged already")
         async with trio.open_nursery() as nursery:
-            await nursery.start(pool.run)
+            nursery.start_soon(log_when_agreed, opened.publisher, pool)
             await nursery.start(opened.publisher.run)
+            for push in opened.pushes:
+                nursery.start_soon(push.run)
             if names is None:
                 await _follow(ingesting, is_once=is_once)
             else:
                 await _run_names(ingesting, progress, names)
             nursery.cancel_scope.cancel()
         if not await opened.publisher.attempt():
-            reason = opened.publisher.statistics().missing
-            ingesting.summary.counts["log_unpublished"] = 1  # nobody can see it yet: not complete (P3)
-            ingesting.summary.alarm(f"what is logged now is not published yet: {reason}", kind="publication")
+            return _end_unpublished(ingesting.summary, opened.publisher, "what is logged now")
+        await _bring_to_mirrors(opened, ingesting.summary)
     return ingesting.summary
+
+
+async def log_when_agreed(publisher: Publisher, pool: Pool) -> None:
+    """Run a log's pool, from when the quorum has cosigned what there is; until then what is offered waits.
+
+    Raises:
+        MirrorWitnessError: why nothing more can be logged.
+    """
+    await publisher.wait_agreed()
+    await pool.run()
+
+
+async def _bring_to_mirrors(opened: OpenedLog, summary: RunSummary) -> None:
+    """Bring what was published to log mirrors before the job ends; what cannot be brought is for the next one."""
+
+    async def settle(push: MirrorPush) -> None:
+        with trio.move_on_after(MIRROR_SECONDS):
+            if await push.settle():
+                return
+        summary.alarm(f"log mirror {push.name}: was not brought all that is published; the next run goes on")
+
+    await for_each(opened.pushes, settle, at_once=max(1, len(opened.pushes)))
+
+
+def _end_unpublished(summary: RunSummary, publisher: Publisher, what: str) -> RunSummary:
+    summary.counts["log_unpublished"] = 1  # nobody can see it yet: not complete (P3)
+    summary.alarm(f"{what} is not published yet: {publisher.statistics().missing}", kind="publication")
+    return summary
 
 
 @asynccontextmanager

@@ -33,7 +33,7 @@ from mirrorwitness.run.serve import format_address, parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
 from mirrorwitness.run.signals import run_until_signal
-from mirrorwitness.run.voucher import name_terms, read_log_terms
+from mirrorwitness.run.voucher import name_terms, read_log_registry, read_log_terms
 from mirrorwitness.server.options import ServeOptions
 from mirrorwitness.server.registry import make_app
 from mirrorwitness.storage.address import open_storage
@@ -190,7 +190,8 @@ def _read_proof_terms(wishes: Wishes) -> ProofTerms | None:
     log = read_log_terms(wishes.config.log)
     if log is None:
         return None
-    return ProofTerms(log, name_terms(log), is_required=wishes.config.log.check is LogCheck.REQUIRE)
+    is_required = wishes.config.log.check is LogCheck.REQUIRE
+    return ProofTerms(log, name_terms(log), is_required=is_required, registry=read_log_registry(wishes.config))
 
 
 async def _repair(wishes: Wishes, storage: Storage, upstream: Upstream, summary: AuditSummary) -> None:

@@ -3,6 +3,9 @@
 Rules:
 
 - `serve` and `poll` may run at once over one storage, and several of each.
+- What a machine without power took of what was published is published again, by `serve` as soon as it runs and by each
+  poll (ADR 0023).
+- A key that is retired while they run signs nothing more, half a minute later at most (`mirrorwitness.run.watching`).
 - A poll of a log has no deadline of its own: each request of it has one, and filling a log of a hundred million entries
   takes hours. What one log does stays with that log.
 
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.errors import ConfigurationError, MirrorWitnessError
 from mirrorwitness.fetch import Backoff, FetchOptions, HostGate, make_user_agent, open_fetcher
 from mirrorwitness.logmirror.puller import Puller
 from mirrorwitness.logmirror.roles import LOG_MIRROR, in_role
@@ -32,6 +35,7 @@ from mirrorwitness.run.polling import PATIENCE, REQUESTS_AT_ONCE, REQUESTS_PER_S
 from mirrorwitness.run.serve import format_address, parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.signals import run_until_signal
+from mirrorwitness.run.watching import watch_keys
 from mirrorwitness.server.logmirror import LogMirrorApp
 from mirrorwitness.storage.side_by_side import for_each
 from mirrorwitness.sumdb.logclient import TRIES, LogClient
@@ -56,6 +60,7 @@ __all__ = [
     "PushWishes",
     "follow_pulls",
     "open_log_mirror",
+    "publish_again",
     "pull_once",
     "push_log",
     "serve_log_mirror",
@@ -120,21 +125,34 @@ async def open_log_mirror(wishes: CosignerWishes) -> AsyncGenerator[tuple[LogMir
 
 
 async def serve_log_mirror(wishes: CosignerWishes, *, listen: str, ready: Callable[[str], None]) -> None:
-    """Serve a log mirror until a signal arrives; `ready` is told the address once requests are accepted."""
+    """Serve a log mirror until a signal arrives.
+
+    Args:
+        wishes: what the operator asks.
+        listen: host and port.
+        ready: told the address once requests are accepted.
+
+    Raises:
+        ConfigurationError: keys, logs, the storage or the address do not fit; or a key was retired meanwhile.
+        RolledBackError: state was lost, before or meanwhile, or is older than what was published.
+        StorageError: the storage failed before requests were accepted.
+    """
     host, port = parse_listen(listen)
     shutdown = trio.Event()
     async with open_log_mirror(wishes) as (mirror, opened):
         app = LogMirrorApp(mirror=mirror, storage=opened.storage)
 
         async def work() -> None:
-            async with trio.open_nursery() as nursery:
-                ready(
-                    format_address(
-                        await nursery.start(partial(serve_app, app, host=host, port=port, shutdown=shutdown))
-                    )
-                )
+            async with trio.open_nursery() as beside:
+                beside.start_soon(partial(_watch, opened, stop=shutdown.set))
+                beside.start_soon(publish_again, mirror)
+                async with trio.open_nursery() as nursery:
+                    start = partial(serve_app, app, host=host, port=port, shutdown=shutdown)
+                    ready(format_address(await nursery.start(start)))
+                beside.cancel_scope.cancel()
 
         await run_until_signal(work, stop=shutdown.set)
+    opened.check_not_stopped()
 
 
 async def pull_once(wishes: PullWishes) -> PollResult:
@@ -145,7 +163,7 @@ async def pull_once(wishes: PullWishes) -> PollResult:
         RolledBackError: state was lost, or is older than what was published.
         StorageError: the storage failed before any log was polled.
     """
-    async with _open_pullers(wishes) as pullers:
+    async with _open_pullers(wishes) as (pullers, _):
         found: dict[int, Polled] = {}
 
         async def work(item: tuple[int, Puller]) -> None:
@@ -156,9 +174,16 @@ async def pull_once(wishes: PullWishes) -> PollResult:
 
 
 async def follow_pulls(wishes: PullWishes, *, jitter: Callable[[], float] = random.random) -> bool:  # noqa: S311
-    """Bring the copies up again and again until a signal arrives; return whether what was under way was finished."""
+    """Bring the copies up again and again until a signal arrives; return whether what was under way was finished.
+
+    Raises:
+        ConfigurationError: keys, logs, URLs or the storage do not fit, or no log has a URL; or a key was retired
+            meanwhile.
+        RolledBackError: state was lost, before or meanwhile, or is older than what was published.
+        StorageError: the storage failed before any log was polled.
+    """
     stop, is_finished = trio.Event(), False
-    async with _open_pullers(wishes) as pullers:
+    async with _open_pullers(wishes) as (pullers, opened):
         places = trio.Semaphore(LOGS_AT_ONCE)
 
         async def follow(puller: Puller) -> None:
@@ -172,12 +197,16 @@ async def follow_pulls(wishes: PullWishes, *, jitter: Callable[[], float] = rand
 
         async def work() -> None:
             nonlocal is_finished
-            async with trio.open_nursery() as nursery:
-                for puller in pullers:
-                    nursery.start_soon(follow, puller)
-            is_finished = True
+            async with trio.open_nursery() as beside:
+                beside.start_soon(partial(_watch, opened, stop=stop.set))
+                async with trio.open_nursery() as nursery:
+                    for puller in pullers:
+                        nursery.start_soon(follow, puller)
+                is_finished = True
+                beside.cancel_scope.cancel()
 
         await run_until_signal(work, stop=stop.set)
+    opened.check_not_stopped()
     return is_finished
 
 
@@ -204,7 +233,7 @@ async def push_log(wishes: PushWishes) -> tuple[Checkpoint, Uploaded]:
 
 
 @asynccontextmanager
-async def _open_pullers(wishes: PullWishes) -> AsyncGenerator[list[Puller], None]:
+async def _open_pullers(wishes: PullWishes) -> AsyncGenerator[tuple[list[Puller], OpenedCosigner], None]:
     gate = HostGate(max_in_flight=REQUESTS_AT_ONCE, max_rate=REQUESTS_PER_SECOND)
     async with open_fetcher(_options(wishes.contact)) as fetcher, open_log_mirror(wishes.mirror) as (mirror, opened):
         pullers = [
@@ -221,7 +250,23 @@ async def _open_pullers(wishes: PullWishes) -> AsyncGenerator[list[Puller], None
         ]
         if not pullers:
             raise ConfigurationError("no log to poll: give --log VKEY=URL, the URL being what comes before /checkpoint")
-        yield pullers
+        yield pullers, opened
+
+
+async def _watch(opened: OpenedCosigner, *, stop: Callable[[], None]) -> None:
+    await watch_keys(opened.cosigner, look=opened.check_kept, stop=stop, event="logmirror_stopped")
+
+
+async def publish_again(mirror: LogMirror) -> None:
+    """Publish what a machine that lost power, or a process that died, left unpublished, log by log.
+
+    *Errors*: logged; such a log's next request is told the same. *Cancellation*: at any time.
+    """
+    for log in mirror.logs:
+        try:
+            await mirror.publish_again(log)
+        except MirrorWitnessError as error:
+            mirror.fail(log.origin, error)
 
 
 async def _pull(puller: Puller) -> Polled:

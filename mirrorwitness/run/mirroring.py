@@ -33,7 +33,7 @@ from mirrorwitness.npm.times import format_time
 from mirrorwitness.run.describe import make_summarizer, publish_about, read_lag, read_mirror_key
 from mirrorwitness.run.session import now, open_mirror, open_upstream, refresh_keys
 from mirrorwitness.run.signals import run_until_signal
-from mirrorwitness.run.voucher import make_voucher, read_log_terms
+from mirrorwitness.run.voucher import make_voucher, read_log_registry, read_log_terms
 from mirrorwitness.storage.probe import check_storage
 from mirrorwitness.storage.probe_sweep import sweep_leftovers
 
@@ -297,7 +297,15 @@ def open_voucher(
     if log is None:
         return None
     rate = wishes.config.limits.requests_per_second / shards
-    return make_voucher(wishes.config.log, log, storage=storage, fetcher=upstream.fetcher, rate=rate or None, now=now)
+    return make_voucher(
+        wishes.config.log,
+        log,
+        storage=storage,
+        fetcher=upstream.fetcher,
+        rate=rate or None,
+        now=now,
+        registry=read_log_registry(wishes.config),
+    )
 
 
 def _make_packages(

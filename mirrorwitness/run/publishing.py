@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mirrorwitness.fetch import Backoff
+    from mirrorwitness.run.pushing import MirrorPush
     from mirrorwitness.storage import Storage
     from mirrorwitness.sumdb.log import Log
     from mirrorwitness.sumdb.quorum import KnownWitness
@@ -51,6 +52,7 @@ class PublishWishes:
 
     Attributes:
         witnesses: ``VKEY=URL``, each.
+        mirrors: log mirrors that the log is brought to; the same.
         policy: the file that says the quorum, or None.
         refresh: seconds after which an unchanged head is cosigned again.
         tries: delays between attempts.
@@ -58,6 +60,7 @@ class PublishWishes:
     """
 
     witnesses: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
     policy: Path | None = None
     refresh: float = REFRESH_SECONDS
     tries: Backoff = TRIES
@@ -71,10 +74,16 @@ class Quorum:
     Attributes:
         witnesses: whom to ask.
         policy: what a checkpoint has to fulfil.
+        mirrors: the log mirrors that the log is brought to.
     """
 
     witnesses: tuple[KnownWitness, ...]
     policy: Policy
+    mirrors: tuple[KnownWitness, ...] = ()
+
+    def is_counted(self, mirror: str) -> bool:
+        """Say whether the policy names the log mirror of this name."""
+        return any(witness.key.name == mirror for witness in self.policy.witnesses)
 
     def notes(self) -> tuple[str, ...]:
         """Return what an operator should know about it, as sentences."""
@@ -100,16 +109,35 @@ def read_quorum(wishes: PublishWishes, own: Sequence[VerifierKey]) -> Quorum:
             policy = parse_policy(read_file(wishes.policy, limit=MAX_POLICY_BYTES))
         except ConfigurationError as error:
             raise ConfigurationError(f"--policy {wishes.policy}: {error}") from error
-    witnesses = list_witnesses(parse_witness_flags(wishes.witnesses), policy)
-    names = {key.name for key in own}
-    if shared := [each.keys[0].name for each in witnesses if each.keys[0].name in names]:
-        raise ConfigurationError(f"--witness: {shared[0]} is the name of the log itself: no name has two roles")
-    return Quorum(witnesses, make_quorum(own, witnesses, policy))
+    mirrors = parse_witness_flags(wishes.mirrors, flag="--mirror")
+    witnesses = list_witnesses(parse_witness_flags(wishes.witnesses), policy, mirrors)
+    _check_roles(own, witnesses, mirrors)
+    if policy is None:
+        return Quorum(witnesses, make_quorum(own, witnesses, None), mirrors)
+    return Quorum(witnesses, make_quorum(own, [*witnesses, *mirrors], policy), mirrors)
+
+
+def _check_roles(
+    own: Sequence[VerifierKey], witnesses: Sequence[KnownWitness], mirrors: Sequence[KnownWitness]
+) -> None:
+    """Check that no name stands for two things (`docs/adr/0025-three-statements.md`)."""
+    names = {key.name: "the log itself" for key in own}
+    for flag, role, group in (("--witness", "a witness", witnesses), ("--mirror", "a log mirror", mirrors)):
+        for name in dict.fromkeys(each.keys[0].name for each in group):
+            if name in names:
+                raise ConfigurationError(f"{flag}: {name} is the name of {names[name]}: no name has two roles")
+            names[name] = role
 
 
 @asynccontextmanager
 async def open_publisher(
-    wishes: PublishWishes, quorum: Quorum, *, log: Log, storage: Storage, size: int | None
+    wishes: PublishWishes,
+    quorum: Quorum,
+    *,
+    log: Log,
+    storage: Storage,
+    size: int | None,
+    pushes: Sequence[MirrorPush] = (),
 ) -> AsyncGenerator[Publisher, None]:
     """Open what publishes a log.
 
@@ -119,21 +147,27 @@ async def open_publisher(
         log: the open log.
         storage: where it is.
         size: of the tree that is published already; None where none is.
+        pushes: bring the log to mirrors; told what is published.
 
     *Resources*: connections to the witnesses, until the block ends.
     """
     options = FetchOptions(patience=PATIENCE, user_agent=make_user_agent(wishes.contact))
     gate, prover = HostGate(), Prover(StoredLog(storage))
     async with open_fetcher(options) as fetcher:
-        clients = [WitnessClient(keys=each.keys, url=each.url, fetcher=fetcher, gate=gate) for each in quorum.witnesses]
+        clients = [
+            WitnessClient(keys=each.keys, log=log.verifiers, url=each.url, fetcher=fetcher, gate=gate)
+            for each in quorum.witnesses
+        ]
+        asked = [*clients, *(push for push in pushes if quorum.is_counted(push.name))]
         yield Publisher(
             log=log,
-            cosigner=Cosigner(witnesses=clients, prove=lambda old, new, root: prover.consistency(old, new, root=root)),
+            cosigner=Cosigner(witnesses=asked, prove=lambda old, new, root: prover.consistency(old, new, root=root)),
             policy=quorum.policy,
             now=lambda: now().timestamp(),
             size=size,
             refresh=wishes.refresh,
             tries=wishes.tries,
+            on_published=lambda note: [push.want(note) for push in pushes],
         )
 
 

@@ -8,7 +8,11 @@ Rules:
   along, and is believed no more than an answer of the log.
 - A tarball that cannot be read is an error, unless a proof beside it says what it should be: then its bytes are
   compared, and differ.
-- Each entry of a lockfile is one subject; what is not from a registry is one as well, with the reason.
+- A tarball's file name says what it is, where it has the form that npm gives it. A file that holds another version than
+  that is wrong, also where the log has it: so a mirror that answers with some other package's true bytes is found.
+- Each entry of a lockfile is one subject; what is not from a registry is one as well, with the reason. One that takes
+  another package than it says is wrong.
+- What cannot be written as UTF-8 (names of files, strings of a hostile lockfile) is told with escapes.
 
 What it does not do: ask anybody.
 """
@@ -32,7 +36,7 @@ from mirrorwitness.npm.tarball import read_tarball
 from mirrorwitness.run.files import read_file
 from mirrorwitness.sumdb.lookups import parse_lookup
 from mirrorwitness.sumdb.records import parse_record
-from mirrorwitness.sumdb.verdict import Wanted
+from mirrorwitness.sumdb.verdict import Verdict, Wanted
 from mirrorwitness.tlog.proof import MAX_FILE_BYTES as MAX_PROOF_BYTES
 
 if TYPE_CHECKING:
@@ -48,6 +52,7 @@ PROOF_SUFFIX: Final = ".tlog-proof"
 
 _TARBALL_NAMES: Final = (".tgz", ".tar.gz")
 _GZIP: Final = b"\x1f\x8b"
+_NAMED: Final = re.compile(r".+-v?[0-9]+\.[0-9]+\.[0-9]+(?:[-+][0-9A-Za-z.+-]+)?")
 _EXACT: Final = re.compile(r"v?[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*")
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -65,6 +70,7 @@ class Subject:
         proof: the proof beside the tarball.
         is_file: whether the source is a file.
         note: a sentence for people; empty where there is nothing to say.
+        fault: what is wrong with it, whatever the log has; None where nothing is.
     """
 
     source: str
@@ -75,6 +81,7 @@ class Subject:
     proof: bytes | None = field(default=None, repr=False)
     is_file: bool = True
     note: str = ""
+    fault: Verdict | None = None
 
 
 class _PackageJson(msgspec.Struct):
@@ -121,16 +128,30 @@ def _read_name(argument: str, registry: str | None) -> Subject:
 
 
 def _read_lockfile(argument: str, lockfile: Lockfile, registry: str | None) -> list[Subject]:
-    subjects = [_read_entry(argument, entry, registry) for entry in lockfile.entries]
+    source = _plain(argument)
+    subjects = [_read_entry(source, entry, registry) for entry in lockfile.entries]
     skipped = [
-        Subject(argument, item.place.path, None, _lines([item.place]), skipped=item.reason) for item in lockfile.skipped
+        Subject(
+            source,
+            _plain(item.place.path),
+            None,
+            _lines([item.place]),
+            skipped=_plain(item.reason),
+            fault=Verdict.OTHER_ADDRESS if item.is_poisoned else None,
+        )
+        for item in lockfile.skipped
     ]
     return subjects + skipped
 
 
-def _read_entry(argument: str, entry: LockedPackage, registry: str | None) -> Subject:
+def _read_entry(source: str, entry: LockedPackage, registry: str | None) -> Subject:
     wanted = Wanted(entry.name, entry.version, entry.integrity, registry=registry)
-    return Subject(argument, str(wanted), wanted, _lines(entry.places))
+    return Subject(source, _plain(str(wanted)), wanted, _lines(entry.places))
+
+
+def _plain(text: str) -> str:
+    """Return a text that can be written anywhere: what is no UTF-8 stands there as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _lines(places: Iterable[Place]) -> tuple[int, ...]:
@@ -148,10 +169,17 @@ def _read_tarball(argument: str, path: Path, registry: str | None) -> Subject:
             raise ConfigurationError(f"{argument}: {error}") from error
         name, version = _identify_by_proof(beside, proof)
     wanted = Wanted(name, version, integrity, registry=registry)
-    usual = f"{name.rpartition('/')[2]}-{version}"
-    is_usual = any(path.name == usual + end for end in _TARBALL_NAMES)
-    note = "" if is_usual else f"the file {path.name} is {wanted} by its own package.json"
-    return Subject(argument, str(wanted), wanted, proof=proof, note=note)
+    stem = next((path.name.removesuffix(end) for end in _TARBALL_NAMES if path.name.endswith(end)), path.name)
+    # A registry's name of the file, and that of `npm pack`, which has the scope in it.
+    is_usual = stem in {f"{name.rpartition('/')[2]}-{version}", f"{name.removeprefix('@').replace('/', '-')}-{version}"}
+    return Subject(
+        _plain(argument),
+        str(wanted),
+        wanted,
+        proof=proof,
+        note="" if is_usual else f"the file {_plain(path.name)} is {wanted} by its own package.json",
+        fault=Verdict.OTHER_NAME if not is_usual and _NAMED.fullmatch(stem) else None,
+    )
 
 
 def _identify(path: Path) -> tuple[PackageName, Version]:

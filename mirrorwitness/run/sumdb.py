@@ -3,8 +3,8 @@
 Rules:
 
 - A storage that does not do compare-and-swap is no place for a log (DESIGN 4): it is raced before it is trusted.
-- Witnesses are asked before the first record is added: a log that was restored from an older copy is told so before it
-  signs anything (`mirrorwitness.sumdb.cosign`).
+- Nothing is added before the quorum has cosigned what there is: a log that was restored from an older copy is told so
+  before it signs anything (`mirrorwitness.sumdb.publisher`).
 - What only reads needs no key and no registry, and any number of it may run beside the one that adds.
 - Look-ups are answered while witnesses are down; what is new waits for them.
 
@@ -30,8 +30,9 @@ from mirrorwitness.errors import (
     leaves_of,
 )
 from mirrorwitness.mirror.progress import SilentProgress
-from mirrorwitness.run.ingesting import follow_feed, open_ingesting, run_ingest
+from mirrorwitness.run.ingesting import follow_feed, log_when_agreed, open_ingesting, run_ingest
 from mirrorwitness.run.publishing import PublishWishes, open_publisher, read_quorum, sample_publication
+from mirrorwitness.run.pushing import open_pushes, sample_pushes
 from mirrorwitness.run.serve import format_address, parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now, open_mirror, open_upstream
@@ -53,11 +54,12 @@ from mirrorwitness.sumdb.state import read_identity, read_published
 from mirrorwitness.tlog.keys import SEED_BYTES, KeyType, format_signer_key, make_signer_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 
     from mirrorwitness.mirror.outcome import RunSummary
     from mirrorwitness.mirror.progress import Progress
     from mirrorwitness.run.ingesting import Ingesting
+    from mirrorwitness.run.pushing import MirrorPush
     from mirrorwitness.run.session import Wishes
     from mirrorwitness.server.asgi import App
     from mirrorwitness.storage import Storage
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from mirrorwitness.sumdb.faults import Fault, Report
     from mirrorwitness.sumdb.log import Log
     from mirrorwitness.sumdb.publisher import Publisher
+    from mirrorwitness.telemetry import Sample
     from mirrorwitness.tlog.keys import SignerKey
 
 __all__ = ["OpenedLog", "SumdbWishes", "check_log", "ingest_log", "init_log", "open_for_writing", "serve_sumdb"]
@@ -119,12 +122,19 @@ class OpenedLog:
         publisher: publishes what was appended.
         storage: where it is.
         notes: sentences for the operator.
+        pushes: bring the log to mirrors.
     """
 
     log: Log
     publisher: Publisher
     storage: Storage
     notes: tuple[str, ...] = ()
+    pushes: tuple[MirrorPush, ...] = ()
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the metrics of what publishes it."""
+        yield from sample_publication(self.publisher)
+        yield from sample_pushes(self.pushes)
 
 
 async def init_log(address: str, *, name: str, keep: Callable[[str], None]) -> Identity:
@@ -232,11 +242,20 @@ async def open_for_writing(wishes: SumdbWishes) -> AsyncGenerator[OpenedLog, Non
         log = await _open_log(storage, keys)
         published = await read_published(storage, Identity(log.origin, log.verifiers))
         size = None if published is None else published[0].checkpoint.size
-        # Last, as errors that pass through it come in a group.
-        publisher = await stack.enter_async_context(
-            open_publisher(wishes.publishing, quorum, log=log, storage=storage, size=size)
+        # Last, as errors that pass through these come in a group.
+        pushes = await stack.enter_async_context(
+            open_pushes(
+                quorum.mirrors,
+                log=log,
+                storage=storage,
+                tries=wishes.publishing.tries,
+                contact=wishes.publishing.contact,
+            )
         )
-        yield OpenedLog(log, publisher, storage, quorum.notes())
+        publisher = await stack.enter_async_context(
+            open_publisher(wishes.publishing, quorum, log=log, storage=storage, size=size, pushes=pushes)
+        )
+        yield OpenedLog(log, publisher, storage, quorum.notes(), pushes)
 
 
 async def _open_log(storage: Storage, keys: Sequence[SignerKey]) -> Log:
@@ -256,9 +275,10 @@ async def _serve_growing(
     async with open_for_writing(wishes) as opened, AsyncExitStack() as stack:
         for note in opened.notes:
             told(note)
-        # Before anything is added: a witness that saw more of the log than we have says so now.
+        # A witness that saw more of the log than we have says so now.
         if not await opened.publisher.attempt():
-            told(f"the newest tree is not published yet: {opened.publisher.statistics().missing}")
+            missing = opened.publisher.statistics().missing
+            told(f"the newest tree is not published yet, and nothing is added until it is: {missing}")
         pool = Pool(opened.log, after_batch=opened.publisher.wake)
         upstream = await stack.enter_async_context(open_upstream(wishes.session, storage=opened.storage))
         ingesting = await stack.enter_async_context(
@@ -273,8 +293,10 @@ async def _serve_growing(
             )
         )
         async with trio.open_nursery() as nursery:
-            await nursery.start(pool.run)
+            nursery.start_soon(log_when_agreed, opened.publisher, pool)
             await nursery.start(opened.publisher.run)
+            for push in opened.pushes:
+                nursery.start_soon(push.run)
             if wishes.session.config.feed.url is not None:
                 nursery.start_soon(_follow, ingesting)
             await serve(_make_app(opened, ingesting))
@@ -301,7 +323,7 @@ def _make_app(opened: OpenedLog, ingesting: Ingesting) -> App:
     return make_sumdb_app(
         storage=opened.storage,
         lookups=lookups,
-        samples=partial(sample_publication, opened.publisher),
+        samples=opened.samples,
         traffic=Traffic(),
     )
 

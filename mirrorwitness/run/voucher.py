@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from mirrorwitness.config.sumdb import ANY_REGISTRY
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.fetch import HostGate
 from mirrorwitness.mirror.logword import LogVoucher
 from mirrorwitness.mirror.voucher import LogCheck
 from mirrorwitness.run.files import read_file
+from mirrorwitness.sumdb.authority import registry_of
 from mirrorwitness.sumdb.logclient import LogClient
 from mirrorwitness.sumdb.lookupclient import LookupClient
 from mirrorwitness.sumdb.ratchet import Ratchet
@@ -28,12 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from mirrorwitness.config import CheckedLog
+    from mirrorwitness.config import CheckedLog, Config
     from mirrorwitness.fetch import Fetcher
     from mirrorwitness.storage import Storage
     from mirrorwitness.sumdb.terms import Terms
 
-__all__ = ["make_voucher", "name_terms", "read_log_terms"]
+__all__ = ["make_voucher", "name_terms", "read_log_registry", "read_log_terms"]
 
 CONNECTIONS: Final = 16
 """Connections to the checksum database: what `mirrorwitness.mirror.logword` has on the wire at once."""
@@ -66,6 +68,20 @@ def read_log_terms(log: CheckedLog) -> Terms | None:
         raise ConfigurationError(f"{log.policy}: {error}") from error
 
 
+def read_log_registry(config: Config) -> str | None:
+    """Return whose names the log's records have to be, as records write it; None for any registry's.
+
+    Raises:
+        ConfigurationError: it is no registry's URL.
+    """
+    wanted = config.log.registry
+    if wanted == ANY_REGISTRY:
+        return None
+    if wanted is None and not config.registries:
+        return None
+    return registry_of(wanted or config.registries[0].url)
+
+
 def name_terms(terms: Terms | None) -> str:
     """Return what tells a log and a policy from others in records and fingerprints; empty where no log is asked."""
     if terms is None:
@@ -81,6 +97,7 @@ def make_voucher(
     fetcher: Fetcher,
     rate: float | None,
     now: Callable[[], datetime],
+    registry: str | None = None,
 ) -> LogVoucher:
     """Put together what asks the log.
 
@@ -91,6 +108,7 @@ def make_voucher(
         fetcher: the door to HTTP.
         rate: requests in a second; None for no limit.
         now: the clock.
+        registry: whose names the records have to be, as records write it; None for any registry's.
 
     Raises:
         ConfigurationError: its address is none that a log can be read at.
@@ -103,4 +121,5 @@ def make_voucher(
         terms=terms,
         ratchet=Ratchet(terms=terms, source=source, trust=trust, now=now),
         lookups=LookupClient(url=log.url, fetcher=fetcher, gate=gate),
+        registry=registry,
     )

@@ -1,4 +1,4 @@
-"""Watch, beside a witness that runs, for what changes which logs it cosigns, and for what ends it.
+"""Watch, beside a witness or log mirror that runs, for what changes which logs it cosigns, and for what ends it.
 
 Rules:
 
@@ -10,6 +10,7 @@ Rules:
 - A witness with a key that was retired, or over a storage that does not know any more whose it is, signs nothing from
   then on, not for requests in work either, and ends with the error that its next start would end with.
 - A storage that does not answer decides nothing: the witness goes on, and there is one event for it.
+- Of a log mirror the keys are looked up in the same way (`watch_keys`); it has no lists.
 
 A known hole: a process whose storage takes writes and answers no reads signs on with a retired key.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -27,17 +28,31 @@ from mirrorwitness.errors import ConfigurationError, RolledBackError, StorageErr
 from mirrorwitness.run.log_lists import complain, read_readable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from mirrorwitness.errors import MirrorWitnessError
     from mirrorwitness.run.witnessing import RunningWitness, WitnessWishes
     from mirrorwitness.witness.known import Refreshed
 
-__all__ = ["WATCH_SECONDS", "keep_logs_fresh", "watch_decisions"]
+__all__ = ["WATCH_SECONDS", "Stoppable", "keep_logs_fresh", "watch_decisions", "watch_keys"]
 
 WATCH_SECONDS: Final = 30.0
 """Between two looks; 90,000 a month, of two or three reads of a bucket, cost some ten cents."""
 
 _log = logging.getLogger("mirrorwitness.witness")
+
+
+class Stoppable(Protocol):
+    """Who signs until it may not any more.
+
+    Attributes:
+        stopped: why it signs nothing more; None while it does.
+    """
+
+    stopped: MirrorWitnessError | None
+
+    def stop(self, why: MirrorWitnessError) -> None:
+        """Sign nothing more, for no request that is in work either."""
 
 
 async def keep_logs_fresh(running: RunningWitness, wishes: WitnessWishes, *, told: Callable[[str], None]) -> None:
@@ -77,15 +92,36 @@ async def watch_decisions(running: RunningWitness, *, stop: Callable[[], None]) 
         running: a witness.
         stop: asks the process to end.
     """
+
+    async def look() -> None:
+        await running.check_kept()
+        await _disable(running)
+
+    await watch_keys(running.witness, look=look, stop=stop, event="witness_stopped")
+
+
+async def watch_keys(
+    signing: Stoppable, *, look: Callable[[], Awaitable[None]], stop: Callable[[], None], event: str
+) -> None:
+    """Look again and again, until somebody may sign no more: then stop it, and return.
+
+    *Errors*: none but bugs; why it was stopped is in `Stoppable.stopped`. *Cancellation*: at any point.
+
+    Args:
+        signing: who signs.
+        look: looks once; raises `ConfigurationError` or `RolledBackError` where it may not go on, and `StorageError`
+            where nobody knows.
+        stop: asks the process to end.
+        event: what the log says then.
+    """
     is_answered = True
-    while running.witness.stopped is None:
+    while signing.stopped is None:
         await trio.sleep(WATCH_SECONDS)
         try:
-            await running.check_kept()
-            await _disable(running)
+            await look()
         except (ConfigurationError, RolledBackError) as error:
-            running.witness.stop(error)
-            _log.error("witness_stopped", extra={"error": str(error)})
+            signing.stop(error)
+            _log.error(event, extra={"error": str(error)})
             stop()
         except StorageError as error:
             if is_answered:

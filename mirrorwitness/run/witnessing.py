@@ -5,7 +5,8 @@ Rules:
 - The storage is raced before it is trusted: one that does not do compare-and-swap is no place for a witness (DESIGN 4).
 - Everything that P7 wants to be known is checked before the first request is accepted
   (`mirrorwitness.witness.startup`).
-- Keys come from wherever they are kept (`mirrorwitness.run.signers`).
+- Keys come from wherever they are kept (`mirrorwitness.run.signers`). One that makes another statement, of this storage
+  or its anchor, is refused (`mirrorwitness.logmirror.roles`).
 - A mistake in a flag is an error, and one in a list a sentence: lists are other people's
   (`mirrorwitness.witness.known`). Only at the start a list has to be readable.
 - A running witness goes on with what it has, whatever goes wrong with lists, and ends where its keys may sign no more
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from mirrorwitness.errors import ConfigurationError, PreconditionFailedError, StorageError
+from mirrorwitness.logmirror.roles import WITNESS, check_retirable, check_roles
 from mirrorwitness.npm.times import format_time
 from mirrorwitness.run.inspecting import reading_given
 from mirrorwitness.run.log_lists import complain, read_lists
@@ -161,6 +163,8 @@ async def open_witness(wishes: WitnessWishes) -> AsyncGenerator[RunningWitness, 
         storage = await _open(stack, wishes.storage, "--storage")
         anchor = None if wishes.anchor is None else await _open(stack, wishes.anchor, "--anchor")
         LogSet(wanted, cosigners=verifiers)  # says what is wrong with the flags before anything is written
+        for place in filter(None, (storage, anchor)):
+            await check_roles(place, WITNESS, verifiers)
         own = await open_identity(storage, anchor, verifiers)
         logs = LogSet(wanted, cosigners=own)
         roster = Roster(storage=storage, logs=logs, refuses_extensions=wishes.refuses_extensions)
@@ -245,6 +249,8 @@ async def adopt_checkpoint(wishes: WitnessWishes, *, body: bytes) -> Checkpoint:
         LogSet(wanted, cosigners=keys)  # says what is wrong with the flags before a storage is opened
         storage = await _open(stack, wishes.storage, "--storage")
         anchor = None if wishes.anchor is None else await _open(stack, wishes.anchor, "--anchor")
+        for place in filter(None, (storage, anchor)):
+            await check_roles(place, WITNESS, keys)
         own = await check_identity(storage, anchor, keys)
         state = WitnessState(storage=storage, anchor=anchor, own=own)
         logs = LogSet(wanted, cosigners=own)
@@ -259,13 +265,15 @@ async def retire_witness(wishes: WitnessWishes) -> tuple[str, ...]:
     """Note that the keys never sign again from this storage; return all that are retired.
 
     Raises:
-        ConfigurationError: a key cannot be read.
+        ConfigurationError: a key cannot be read, or makes another statement here.
         StorageError: a storage failed.
     """
     async with AsyncExitStack() as stack:
         keys = [signer.verifier for signer in await _open_signers(stack, wishes)]
         storage = await stack.enter_async_context(open_storage(wishes.storage))
         anchor = None if wishes.anchor is None else await stack.enter_async_context(open_storage(wishes.anchor))
+        for place in filter(None, (storage, anchor)):
+            await check_retirable(place, WITNESS, keys)
         return (await retire_keys(storage, anchor, keys)).retired
 
 

@@ -12,6 +12,7 @@ Rules:
   read then is thrown away up to a limit, and the connection ended behind that (`mirrorwitness.run.connection`).
 - gzip is unpacked in pieces, other codings are a 415 that names it. SPEC: "Mirrors MUST support receiving
   Content-Encoding: gzip".
+- A checkpoint that a machine without power left cut is no answer, but a 503 until it is published again (ADR 0023).
 - Tiles and bundles never change and may be kept for ever, a checkpoint for some seconds. What is not stored is a 404,
   also a partial tile of a size that was never committed.
 - A client that leaves is no error of ours, and gets no answer: `OSError` goes up to the server.
@@ -153,6 +154,8 @@ class LogMirrorApp:
             return answer(Reason.STORAGE, "the log mirror's storage does not answer", retry_after=RETRY_SECONDS), {}
         if is_tile:
             return Answer(200, body, "application/octet-stream"), {"cache-control": _IMMUTABLE}
+        if not body.endswith(b"\n"):
+            return answer(Reason.STORAGE, "the published checkpoint is cut", retry_after=RETRY_SECONDS), {}
         return Answer(200, body), {"cache-control": f"public, max-age={CHECKPOINT_MAX_AGE}"}
 
     async def _readyz(self) -> tuple[Answer, dict[str, str]]:
@@ -194,6 +197,8 @@ class _Body:
         while True:
             piece = next(self._unpacked, b"")
             if piece or self._is_over:
+                # A few KB may unpack to some MB: others have their turn between the pieces.
+                await trio.lowlevel.checkpoint()
                 return piece
             message = await self._receive()
             if message["type"] == "http.disconnect":

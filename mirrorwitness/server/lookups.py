@@ -45,12 +45,13 @@ from mirrorwitness.tlog.checkpoint import parse_checkpoint
 from mirrorwitness.tlog.note import parse_note
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from mirrorwitness.npm.names import PackageName, Version
     from mirrorwitness.storage import Storage
     from mirrorwitness.sumdb.index import IndexLine, PackageIndex
     from mirrorwitness.tlog.checkpoint import Checkpoint
+    from mirrorwitness.tlog.merkle import Hash
 
 __all__ = ["LOOKUP_SECONDS", "RETRY_SECONDS", "Bring", "Found", "Lookups", "Published"]
 
@@ -183,8 +184,7 @@ class Lookups:
             limit = published.tree.size
         if line is None:
             raise RequestError(404, f"{name}@{version} is not in the tree of {limit} records")
-        record = await self._read(line, name, published.tree.size)
-        proof = await self._prover.inclusion(line.index, limit)
+        record, proof = await self._read_proven(line, name, published.tree.size, limit)
         is_newest = size is None and at is None
         found = Lookup(line.index, record, tuple(proof), published.note if is_newest else None)
         return Found(format_lookup(found), line.event is Event.CONFLICT, is_fixed=not is_newest)
@@ -202,11 +202,14 @@ class Lookups:
         if not lines:
             raise RequestError(404, f"the tree of {limit} records has none of {name}")
         records: dict[int, bytes] = {}
+        total = 0
 
         async def read(line: IndexLine) -> None:
-            if sum(map(len, records.values())) > MAX_PACKAGE_BYTES:
+            nonlocal total
+            records[line.index] = record = await self._read(line, name, published.tree.size)
+            total += len(record)
+            if total > MAX_PACKAGE_BYTES:
                 raise RequestError(400, f"{name} has too many records for one answer; read its index and the tiles")
-            records[line.index] = await self._read(line, name, published.tree.size)
 
         await for_each(lines, read, at_once=RECORDS_AT_ONCE)
         body = format_package([IndexedRecord(index, records[index]) for index in sorted(records)])
@@ -276,6 +279,22 @@ class Lookups:
                 "have; read the checkpoint again, and ask for its size",
             )
         return published, (await read_index(self._storage, name)).latest(known.version, below=published.tree.size)
+
+    async def _read_proven(
+        self, line: IndexLine, name: PackageName, size: int, limit: int
+    ) -> tuple[bytes, Sequence[Hash]]:
+        """Read a record and prove it, side by side: each waits for a disk or a bucket."""
+        records: list[bytes] = []
+        proofs: list[Sequence[Hash]] = []
+
+        async def read() -> None:
+            records.append(await self._read(line, name, size))
+
+        async def prove() -> None:
+            proofs.append(await self._prover.inclusion(line.index, limit))
+
+        await for_each((read, prove), lambda work: work(), at_once=2)
+        return records[0], proofs[0]
 
     async def _read(self, line: IndexLine, name: PackageName, size: int) -> bytes:
         """Read the record that a line of an index leads to."""

@@ -220,12 +220,13 @@ def _probe_names(session: Path) -> Names:
 
 
 def _write_marker(root: Path, session: Path, names: Names) -> None:
-    for entry in os.scandir(root):
-        if not entry.name.startswith(".") and entry.name not in _IGNORED_AT_ROOT:
-            raise ConfigurationError(
-                f"the storage directory {root} holds {entry.name!r} and has no {MARKER_NAME} file, so it is not one of "
-                f"ours; name an empty directory, or, where it is a copy of a storage, copy {MARKER_NAME} too"
-            )
+    with os.scandir(root) as entries:
+        found = next((each.name for each in entries if _is_foreign(each.name)), None)
+    if found is not None:
+        raise ConfigurationError(
+            f"the storage directory {root} holds {found!r} and has no {MARKER_NAME} file, so it is not one of ours; "
+            f"name an empty directory, or, where it is a copy of a storage, copy {MARKER_NAME} too"
+        )
     temporary = session / "marker"
     with temporary.open("wb") as file:
         file.write(format_marker(names))
@@ -233,6 +234,10 @@ def _write_marker(root: Path, session: Path, names: Names) -> None:
         os.fsync(file.fileno())
     temporary.rename(root / MARKER_NAME)
     fsync_directory(str(root))
+
+
+def _is_foreign(name: str) -> bool:
+    return not name.startswith(".") and name not in _IGNORED_AT_ROOT
 
 
 def _read_marker(root: Path, names: Names | None) -> Names:

@@ -7,6 +7,7 @@ Rules:
 
 - All look-ups of a run are in one tree, at a size that the client names: the checkpoint is read once. Only where the
   log grew by what was asked for is it read again, and the look-up repeated in the newer tree.
+- A kept checkpoint of the head's size that has another root is a fork that the log signed, whoever kept it: evidence.
 - What comes back is proven before it is read. What was kept from an earlier run is verified like the rest
   (`mirrorwitness.sumdb.lookupcache`), and asked for again once it is older than `max_age`.
 
@@ -30,7 +31,7 @@ from mirrorwitness.sumdb.found import Found, check_lookup
 from mirrorwitness.sumdb.lookupcache import LookupCache, Remembered
 from mirrorwitness.sumdb.lookups import parse_lookup
 from mirrorwitness.sumdb.ratchet import Head, Ratchet
-from mirrorwitness.sumdb.records import Event
+from mirrorwitness.sumdb.records import Event, is_recorded_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,8 @@ NEWER_TREES: Final = 4
 
 LOOKUPS_AT_ONCE: Final = 16
 """Requests on the wire at once: at 20 ms each, 1,500 versions take two seconds."""
+
+_SHOWN: Final = 100
 
 MAX_AGE: Final = timedelta(hours=24)
 """How long an answer is good for before the log is asked again whether a newer record of the version followed."""
@@ -127,10 +130,16 @@ class SumdbClient:
 
         Raises:
             UpstreamNotFoundError: the log has no record of it, as far as it says.
+            ForkError: a newer tree, or one that was kept, contradicts the head.
+            SignatureError: a newer tree is not signed, or not cosigned as the policy says.
             ProofError: the answer is not in the log, or about something else.
             UpstreamError: nobody can say.
             StorageError: the storage failed.
         """
+        if not is_recorded_version(version):
+            raise UpstreamNotFoundError(
+                f"{name}@{version[:_SHOWN]!a} is not logged: no log has a record of such a version"
+            )
         head = self._head or await self.update()
         kept = await self._find_kept(head, name, version)
         if kept is not None:
@@ -181,25 +190,24 @@ class SumdbClient:
         answer, note = kept
         if not 0 <= int(self._now().timestamp()) - answer.seen < self._max_age.total_seconds():
             return None  # also where a clock was set back meanwhile
-        tree = self._tree_of(note, head)
+        tree = self._tree_of(note)
+        if tree is not None and tree.size == head.tree.size and tree.root != head.tree.root:
+            raise await self._ratchet.tell_fork((note, tree), (head.note, head.tree))
         try:
-            if tree is not None and tree.size == answer.size:
+            if tree is not None and tree.size == answer.size <= head.tree.size:
                 return _check(answer.body.encode(), tree, note, name, version)
         except (SecurityError, UpstreamProtocolError):
             pass  # somebody changed the file: it is evidence of nothing that the log did
         await self._cache.forget(answer)
         return None
 
-    def _tree_of(self, note: bytes, head: Head) -> Checkpoint | None:
-        """Return the tree of a checkpoint that was kept; None where the present terms, or the head, refuse it."""
+    def _tree_of(self, note: bytes) -> Checkpoint | None:
+        """Return the tree of a checkpoint that was kept; None where the present terms refuse it."""
         if note not in self._trees:
             try:
-                tree = self._terms.check(note).opened.checkpoint
+                self._trees[note] = self._terms.check(note).opened.checkpoint
             except (SecurityError, UpstreamProtocolError):
                 self._trees[note] = None
-            else:
-                is_other = tree.size == head.tree.size and tree.root != head.tree.root
-                self._trees[note] = None if is_other or tree.size > head.tree.size else tree
         return self._trees[note]
 
 

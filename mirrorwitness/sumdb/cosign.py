@@ -8,41 +8,43 @@ Rules:
   witness's 409, as the specification has it.
 - A line counts only when it verifies under a key that is configured for this witness, and says a time. A witness whose
   line does not verify is as good as one that does not answer: its answer is counted, told, and passed over.
-- Nobody waits for the slowest: there is a deadline for all, and a short grace once those that answered are enough.
-- A witness that cosigned a *larger* tree of our log than we have, or that finds no proof from what it saw to our head,
-  is the one thing that is no fault of a witness until it is shown to be: most likely our storage was restored from an
-  older copy, or somebody else signs with our key. To go on would sign a second history, which cannot be taken back, so
-  the log stops (`RolledBackError`). A witness that lies about it stops the log as well; the operator then removes it
-  from the configuration. A log that stands still can be mended, one that forked cannot.
+- Of each key one line counts, the newest: a witness that answers with many cannot make a checkpoint too long to read.
+- Nobody waits for the slowest: there is a deadline for all, and a short grace once those that answered are enough. Only
+  who asks patiently hears everybody out.
+- A witness that says that it cosigned a *larger* tree of our log than we have, or another one (409 with our size or a
+  larger one, 422), is asked for the checkpoint that it cosigned: `mirrorwitness.sumdb.contradiction` says what proves
+  it. That it said so is never lost, also where there is no time left to ask.
 
-What it does not do: say how many witnesses are enough, repeat, or publish (`mirrorwitness.sumdb.publisher`).
+What it does not do: say how many witnesses are enough, or what follows from a contradiction, repeat, or publish
+(`mirrorwitness.sumdb.publisher`).
 
-SPEC: C2SP tlog-witness, "add-checkpoint"; C2SP tlog-cosignature.
+SPEC: C2SP tlog-witness, "add-checkpoint" and "get-checkpoint" at the submission prefix; C2SP tlog-cosignature. Witnesses
+of version 1.0.0 answer another root of the same size with 409, later ones with 422.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 import trio
 
 from mirrorwitness.errors import (
     ConfigurationError,
     MirrorWitnessError,
-    RolledBackError,
     SignatureError,
     UpstreamError,
     UpstreamProtocolError,
 )
 from mirrorwitness.fetch import make_status_error, origin_of
+from mirrorwitness.sumdb.contradiction import Contradiction, is_against, open_shown
 from mirrorwitness.sumdb.served import check_base
-from mirrorwitness.tlog.checkpoint import parse_checkpoint
+from mirrorwitness.tlog.checkpoint import origin_hash, parse_checkpoint
 from mirrorwitness.tlog.cosignature import Statement, check_cosignatures
-from mirrorwitness.tlog.note import parse_lines, parse_note
+from mirrorwitness.tlog.note import MAX_NOTE_BYTES, parse_lines, parse_note
 from mirrorwitness.tlog.witnessing import SIZE_TYPE, format_add_checkpoint, parse_known_size
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from mirrorwitness.tlog.keys import VerifierKey
     from mirrorwitness.tlog.merkle import Hash
 
-__all__ = ["ASK_SECONDS", "GRACE_SECONDS", "Cosigner", "Gathered", "Prove", "WitnessClient"]
+__all__ = ["ASK_SECONDS", "GRACE_SECONDS", "Asked", "Cosigner", "Gathered", "Prove", "WitnessClient"]
 
 SECONDS: Final = 1.0
 
@@ -88,10 +90,29 @@ class Gathered:
     Attributes:
         cosignatures: those that verified.
         failures: witness → why there is none of it, for people.
+        contradictions: what some say against our head.
     """
 
     cosignatures: tuple[Cosignature, ...]
     failures: Mapping[str, str]
+    contradictions: tuple[Contradiction, ...] = ()
+
+
+class Asked(Protocol):
+    """Who can be asked for a cosignature: `WitnessClient`, and a log mirror that a policy names."""
+
+    @property
+    def name(self) -> str:
+        """The name of its keys."""
+        ...
+
+    async def ask(self, note: bytes, statement: Statement, prove: Prove) -> tuple[Cosignature, ...] | Contradiction:
+        """Ask for a cosignature; as `WitnessClient.ask`."""
+        ...
+
+    async def examine(self, found: Contradiction, statement: Statement, prove: Prove) -> Contradiction:
+        """Find out whether what it says against our head is proven; as `WitnessClient.examine`."""
+        ...
 
 
 class _Answer(NamedTuple):
@@ -105,6 +126,7 @@ class WitnessClient:
 
     Args:
         keys: its keys, at least one.
+        log: the keys of our log.
         url: its submission prefix.
         fetcher: the door to HTTP.
         gate: manners, shared with others.
@@ -113,19 +135,26 @@ class WitnessClient:
         ConfigurationError: the URL is none to which a path can be added.
     """
 
-    def __init__(self, *, keys: Sequence[VerifierKey], url: str, fetcher: Fetcher, gate: HostGate) -> None:
-        self.name = keys[0].name
-        self.keys = tuple(keys)
-        self._url = check_base(url, f"witness {self.name}") + "/add-checkpoint"
-        self._origin = origin_of(self._url)
+    def __init__(
+        self, *, keys: Sequence[VerifierKey], log: Sequence[VerifierKey], url: str, fetcher: Fetcher, gate: HostGate
+    ) -> None:
+        self._keys = tuple(keys)
+        self._log = tuple(log)
+        self._base = check_base(url, f"witness {self.name}")
+        self._origin = origin_of(self._base)
         self._fetcher = fetcher
         self._gate = gate
         self._size = 0
 
     def __repr__(self) -> str:
-        return f"<WitnessClient of {self.name} at {self._url}, size {self._size}>"
+        return f"<WitnessClient of {self.name} at {self._base}, size {self._size}>"
 
-    async def ask(self, note: bytes, statement: Statement, prove: Prove) -> tuple[Cosignature, ...]:
+    @property
+    def name(self) -> str:
+        """The name of its keys."""
+        return self._keys[0].name
+
+    async def ask(self, note: bytes, statement: Statement, prove: Prove) -> tuple[Cosignature, ...] | Contradiction:
         """Ask for a cosignature.
 
         Args:
@@ -134,63 +163,95 @@ class WitnessClient:
             prove: makes proofs of consistency.
 
         Returns:
-            The cosignatures of this witness, at least one.
+            The cosignatures of this witness, at least one and one of each key; or what it says against our head, which
+            is not examined yet.
 
         Raises:
-            RolledBackError: the witness saw more of our log than we have, or another history of it.
             SignatureError: what it answered is no cosignature of it.
             UpstreamError: it cannot be reached, or says no.
             StorageError: the log's own tiles cannot be read.
         """
+        if self._size > statement.end:  # our head went back: let it say so
+            self._size = 0
         for _ in range(TRIES):
-            if self._size > statement.end:
-                raise self._alarm(statement, f"has cosigned a tree of size {self._size}")
-            proof = await prove(self._size, statement.end, statement.root) if 0 < self._size < statement.end else ()
-            answer = await self._post(format_add_checkpoint(self._size, proof, note))
+            old = self._size
+            proof = await prove(old, statement.end, statement.root) if 0 < old < statement.end else ()
+            answer = await self._post(format_add_checkpoint(old, proof, note))
             if answer.status == _OK:
                 found = self._check(answer, statement)
                 self._size = statement.end
                 return found
-            if answer.status == _UNPROCESSABLE:
-                raise self._alarm(statement, f"does not find it consistent with its size {self._size}: {_show(answer)}")
-            self._learn(answer)
+            if answer.status == _UNPROCESSABLE and old:
+                return self._contradicts(f"does not find it consistent with its size {old}: {_show(answer)}", answer)
+            known = self._learn(answer)
+            if known > statement.end or known == old == statement.end:
+                which = f"a tree of size {known}" if known > old else "another tree of this size"
+                return self._contradicts(f"has cosigned {which}", answer)
+            if known == old:
+                raise UpstreamProtocolError(
+                    f"witness {self.name}: its size is not {known}, it says, and that it is {known}"
+                )
+            self._size = known
         raise UpstreamProtocolError(f"witness {self.name}: moved to another size {TRIES} times meanwhile")
 
-    def _learn(self, answer: _Answer) -> None:
+    async def examine(self, found: Contradiction, statement: Statement, prove: Prove) -> Contradiction:
+        """Find out whether what this witness says against our head is proven: by its answer, or what it cosigned last.
+
+        Returns:
+            The same; with the checkpoint that proves it, where one does.
+
+        Raises:
+            StorageError: the log's own tiles cannot be read.
+        """
+        for body in (found.said, await self._read_cosigned(statement.origin)):
+            shown = open_shown(body, self._log, statement.origin)
+            if shown is None:
+                continue
+            is_earlier = 0 < shown.size < statement.end
+            proof = await prove(shown.size, statement.end, statement.root) if is_earlier else ()
+            if is_against(shown, statement, proof):
+                return replace(found, shown=body)
+        return found
+
+    async def _read_cosigned(self, origin: str) -> bytes:
+        """Return what the witness shows as cosigned; nothing where it shows nothing."""
+        try:
+            return (await self._request("GET", f"{origin_hash(origin)}/checkpoint", None, MAX_NOTE_BYTES)).body
+        except UpstreamError:
+            return b""
+
+    def _contradicts(self, what: str, answer: _Answer) -> Contradiction:
+        self._size = 0  # the next time it is asked from the beginning, and may agree
+        return Contradiction(self.name, what, answer.body)
+
+    def _learn(self, answer: _Answer) -> int:
         """Take the size of a 409; every other answer is a failure."""
         if answer.status != _CONFLICT or answer.kind != SIZE_TYPE:
             message = f"witness {self.name}: status {answer.status} ({answer.kind or 'no type'}): {_show(answer)}"
             raise make_status_error(answer.status, message)
-        known = parse_known_size(answer.body)
-        if known == self._size:
-            raise UpstreamProtocolError(
-                f"witness {self.name}: its size is not {known}, it says, and that it is {known}"
-            )
-        self._size = known
+        return parse_known_size(answer.body)
 
     def _check(self, answer: _Answer, statement: Statement) -> tuple[Cosignature, ...]:
-        found = check_cosignatures(parse_lines(answer.body), self.keys, statement)
+        found = check_cosignatures(parse_lines(answer.body), self._keys, statement)
         if not found or not all(each.timestamp for each in found):
             what = "with no time" if found else "of none of its keys"
             raise SignatureError(f"witness {self.name}: its answer has lines {what}, expected a cosignature of ours")
-        return found
+        newest = {each.key: each for each in sorted(found, key=lambda each: each.timestamp)}
+        return tuple([newest[key] for key in self._keys if key in newest])
 
     async def _post(self, body: bytes) -> _Answer:
-        headers = {"content-type": "text/plain; charset=utf-8", "accept-encoding": "identity"}
+        return await self._request("POST", "add-checkpoint", body, MAX_ANSWER_BYTES)
+
+    async def _request(self, method: str, path: str, body: bytes | None, limit: int) -> _Answer:
+        headers = {"accept-encoding": "identity"}
+        if body is not None:
+            headers["content-type"] = "text/plain; charset=utf-8"
         async with (
             self._gate.slot(self._origin) as slot,
-            self._fetcher.request("POST", self._url, headers=headers, body=body) as response,
+            self._fetcher.request(method, f"{self._base}/{path}", headers=headers, body=body) as response,
         ):
             slot.status = response.status
-            kind = response.headers.get("content-type", "")
-            return _Answer(response.status, kind, await response.read(MAX_ANSWER_BYTES))
-
-    def _alarm(self, statement: Statement, what: str) -> RolledBackError:
-        return RolledBackError(
-            f"the log {statement.origin!r} is at size {statement.end}, and its witness {self.name} {what}. Either the "
-            "log's storage was restored from an older copy, or somebody else signs with its key, or the witness lies. "
-            "Nothing more is signed: find out which; where it is the witness, remove it from the configuration"
-        )
+            return _Answer(response.status, response.headers.get("content-type", ""), await response.read(limit))
 
 
 class Cosigner:
@@ -206,13 +267,14 @@ class Cosigner:
         ConfigurationError: two of them have one name.
 
     Attributes:
-        counts: (witness, outcome) → how often; outcomes are ``cosigned``, ``failed``, ``late`` and ``wrong``.
+        counts: (witness, outcome) → how often; outcomes are ``cosigned``, ``failed``, ``late``, ``wrong`` and
+            ``contradicts``.
     """
 
     def __init__(
         self,
         *,
-        witnesses: Sequence[WitnessClient],
+        witnesses: Sequence[Asked],
         prove: Prove,
         deadline: float = ASK_SECONDS,
         grace: float = GRACE_SECONDS,
@@ -229,34 +291,36 @@ class Cosigner:
     def __repr__(self) -> str:
         return f"<Cosigner with {len(self.witnesses)} witnesses>"
 
-    async def gather(self, note: bytes, *, is_enough: Callable[[Sequence[VerifierKey]], bool]) -> Gathered:
+    async def gather(
+        self, note: bytes, *, is_enough: Callable[[Sequence[VerifierKey]], bool], is_patient: bool = False
+    ) -> Gathered:
         """Ask all witnesses for a cosignature of a head.
 
         Args:
             note: the head, signed by the log.
             is_enough: says whether cosignatures of these keys are enough.
+            is_patient: hear all of them, up to the deadline, also where there are enough.
 
         Raises:
-            RolledBackError: a witness saw more of our log than we have, or another history of it.
             StorageError: the log's own tiles cannot be read.
             ProofError: they are not those of the head.
 
         *Cancellation*: at any point; a witness may have cosigned all the same, and says so the next time.
         """
         tree = parse_checkpoint(parse_note(note).text)
-        round_ = _Round(note, _statement_of(tree), self._prove, is_enough, self._grace)
+        grace = self._deadline if is_patient else self._grace
+        round_ = _Round(note, _statement_of(tree), self._prove, is_enough, grace)
         with trio.move_on_after(self._deadline) as scope:
             async with trio.open_nursery() as nursery:
                 for witness in self.witnesses:
                     nursery.start_soon(partial(round_.ask, witness, scope))
-        if round_.fatal:
-            # What cannot be taken back first: a storage that failed is tried again.
-            raise min(round_.fatal, key=lambda error: not isinstance(error, RolledBackError))
+        if round_.fatal and not round_.contradictions:  # a storage that failed is tried again, which would hide those
+            raise round_.fatal[0]
         for witness in self.witnesses:
             if witness.name not in round_.outcomes:
                 round_.end(witness, "late", f"no answer within {self._deadline:g} s, or a grace of {self._grace:g} s")
         self.counts.update(round_.outcomes.items())
-        return Gathered(tuple(round_.found), round_.failures)
+        return Gathered(tuple(round_.found), round_.failures, tuple(round_.contradictions.values()))
 
 
 class _Round:
@@ -273,6 +337,7 @@ class _Round:
         self.found: list[Cosignature] = []
         self.outcomes: dict[str, str] = {}
         self.failures: dict[str, str] = {}
+        self.contradictions: dict[str, Contradiction] = {}
         self.fatal: list[MirrorWitnessError] = []
         self._note = note
         self._statement = statement
@@ -280,10 +345,13 @@ class _Round:
         self._is_enough = is_enough
         self._grace = grace
 
-    async def ask(self, witness: WitnessClient, scope: trio.CancelScope) -> None:
+    async def ask(self, witness: Asked, scope: trio.CancelScope) -> None:
         """Ask one witness; what goes wrong with it stays with it."""
         try:
             found = await witness.ask(self._note, self._statement, self._prove)
+            if isinstance(found, Contradiction):
+                await self._examine(witness, found, scope)
+                return
         except UpstreamError as error:
             self.end(witness, "failed", str(error))
         except SignatureError as error:
@@ -298,11 +366,19 @@ class _Round:
             if self._is_enough([each.key for each in self.found]):
                 scope.deadline = min(scope.deadline, trio.current_time() + self._grace)
 
-    def end(self, witness: WitnessClient, outcome: str, text: str) -> None:
+    async def _examine(self, witness: Asked, found: Contradiction, scope: trio.CancelScope) -> None:
+        """Keep what a witness says against our head before anything else is awaited, then look for its proof."""
+        self.contradictions[witness.name] = found
+        self.end(witness, "contradicts", found.what)
+        self.contradictions[witness.name] = found = await witness.examine(found, self._statement, self._prove)
+        if found.shown is not None:
+            scope.cancel()
+
+    def end(self, witness: Asked, outcome: str, text: str) -> None:
         """Note that there is no cosignature of a witness."""
         self.outcomes[witness.name] = outcome
         self.failures[witness.name] = text
-        level = logging.ERROR if outcome == "wrong" else logging.WARNING
+        level = logging.ERROR if outcome in {"wrong", "contradicts"} else logging.WARNING
         _log.log(level, "not_cosigned", extra={"witness": witness.name, "outcome": outcome, "reason": text})
 
 

@@ -2,11 +2,12 @@
 
 Rules:
 
-- Of one package one look-up is in flight; others wait for it, and are answered by what it found where it was theirs.
+- Of one version one look-up is in flight; others wait for it, and are answered by what it found. Several versions of one
+  package are in flight at once, up to `AT_ONCE_EACH`, and share its document (`mirrorwitness.sumdb.documents`).
 - What was found is remembered for `REMEMBERED`, and with it what the registry lists: a thousand clients that ask for
   versions that do not exist cost the registry one request a minute for each package. A registry that could not be asked
   is left alone for `FAILED`.
-- At most `AT_ONCE` packages are in flight; at most `MOST_REMEMBERED` answers and `MOST_LISTED` packages are remembered.
+- At most `AT_ONCE` versions are in flight; at most `MOST_REMEMBERED` answers and `MOST_LISTED` packages are remembered.
 
 Known hole: whoever makes up names of packages costs the registry one request for each. What bounds that is `AT_ONCE`,
 and the rate and budget of requests that all of the process share.
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -42,7 +43,10 @@ REMEMBERED: Final = 60 * SECONDS
 FAILED: Final = 5 * SECONDS
 
 AT_ONCE: Final = 32
-"""Packages in flight: as many as a follower works on. Each holds a document of up to 128 MB, mostly of 100 kB."""
+"""Versions in flight: as many as a follower works on packages. Each may hold a document of up to 128 MB, mostly 100 kB."""
+
+AT_ONCE_EACH: Final = 16
+"""Versions of one package in flight: one whose registry is slow leaves room for others."""
 
 MOST_REMEMBERED: Final = 10_000
 """Answers that are remembered, of some 300 bytes each."""
@@ -66,6 +70,14 @@ class _Answer:
     error: UpstreamError | None = None
 
 
+@dataclass(slots=True)
+class _Flights:
+    """Look-ups of one package: for each version its lock, and how many hold it or wait for it."""
+
+    limiter: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(AT_ONCE_EACH))
+    locks: dict[Version, tuple[trio.Lock, int]] = field(default_factory=dict[Version, tuple[trio.Lock, int]])
+
+
 class Demand:
     """Has versions logged on demand.
 
@@ -76,7 +88,7 @@ class Demand:
     def __init__(self, ingest: Ingesting) -> None:
         self._ingest = ingest
         self._limiter = trio.CapacityLimiter(AT_ONCE)
-        self._flights: dict[PackageName, tuple[trio.Lock, int]] = {}
+        self._flights: dict[PackageName, _Flights] = {}
         self._answers: OrderedDict[tuple[PackageName, Version], _Answer] = OrderedDict()
         self._listed: OrderedDict[PackageName, tuple[float, frozenset[Version]]] = OrderedDict()
 
@@ -95,11 +107,12 @@ class Demand:
             BudgetExhaustedError: nothing may be asked any more this month.
             StorageError: the storage failed.
         """
-        async with self._flight(name):
+        async with self._flight(name, version) as limiter:
             known = self._find(name, version)
             if known is None:
-                async with self._limiter:
-                    known = await self._ask(name, version)
+                async with limiter, self._limiter:
+                    # What another version of the package found out meanwhile may be the answer.
+                    known = self._find(name, version) or await self._ask(name, version)
                 self._remember(name, version, known)
         if known.error is not None:
             # A new one for each task: two that raise one error would share its traceback.
@@ -145,17 +158,20 @@ class Demand:
             self._answers.popitem(last=False)
 
     @asynccontextmanager
-    async def _flight(self, name: PackageName) -> AsyncGenerator[None, None]:
-        """Wait until no other look-up of the package is in flight."""
-        lock, users = self._flights.get(name, (trio.Lock(), 0))
-        self._flights[name] = lock, users + 1
+    async def _flight(self, name: PackageName, version: Version) -> AsyncGenerator[trio.CapacityLimiter, None]:
+        """Wait until no other look-up of the version is in flight; what is given limits those of its package."""
+        flights = self._flights.setdefault(name, _Flights())
+        lock, users = flights.locks.get(version, (trio.Lock(), 0))
+        flights.locks[version] = lock, users + 1
         try:
             async with lock:
-                yield
+                yield flights.limiter
         finally:
-            lock, users = self._flights.pop(name)
+            lock, users = flights.locks.pop(version)
             if users > 1:
-                self._flights[name] = lock, users - 1
+                flights.locks[version] = lock, users - 1
+            if not flights.locks:
+                del self._flights[name]
 
 
 def _say_unlisted(name: PackageName, version: Version, listed: frozenset[Version]) -> str:

@@ -17,7 +17,8 @@ Rules:
 What it does not do: choose packages, repeat what failed (`mirrorwitness.mirror.attempt`), or bound look-ups on demand
 (`mirrorwitness.sumdb.demand`).
 
-*Concurrency*: several packages at once; of one package one at a time, which is the caller's business.
+*Concurrency*: several packages at once, and several versions of one (`Ingest.run_version`), which share one document; of
+one package one `Ingest.run` at a time, which is the caller's business. Two that bring one version at one time log it once.
 *Cancellation*: at any point; records that were offered may be logged.
 
 SPEC: research/A 2.3, research/B 7.
@@ -36,6 +37,7 @@ from mirrorwitness.npm.packument import rev_number
 from mirrorwitness.npm.splice import version_texts
 from mirrorwitness.npm.times import format_time
 from mirrorwitness.sumdb.claims import Refused
+from mirrorwitness.sumdb.documents import Document, Documents
 from mirrorwitness.sumdb.fates import Fate, Proposal
 from mirrorwitness.sumdb.ingested import Ingested, Seen
 from mirrorwitness.sumdb.news import find_news, latest_of
@@ -46,6 +48,8 @@ from mirrorwitness.sumdb.withdrawals import find_withdrawals
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
     from datetime import datetime
+
+    from msgspec import Raw
 
     from mirrorwitness.npm.names import PackageName
     from mirrorwitness.npm.packument import Packument
@@ -109,6 +113,7 @@ class Ingest:
         self._examiner = examiner
         self._confirm_after = confirm_after
         self._now = now
+        self._documents = Documents(self._read_document)
 
     def __repr__(self) -> str:
         return f"<Ingest from {', '.join(self._upstreams)}>"
@@ -163,7 +168,9 @@ class Ingest:
             confirm_after=self._confirm_after,
         )
         wanted = work.packument.versions if wants is None else wants(work.packument)
-        await self._bring(work, [version for version in work.news if version in wanted])
+        if new := [version for version in work.news if version in wanted]:
+            texts = await run_off_loop(work.packument.size, lambda: version_texts(work.packument))
+            await self._bring(work, new, texts)
         events = await self._log_events(name, work.latest, gone.events)
         refusals = Refusals(
             name=name,
@@ -182,11 +189,17 @@ class Ingest:
         Raises:
             MirrorWitnessError: as `run`.
         """
-        work = await self._open(name, Seen())
-        if work is None:  # pragma: no cover - an answer 304 to an unconditional question is an error before
-            return Ingested(name, is_unchanged=True)
-        await self._bring(work, [found for found in work.news if found == version])
-        return replace(work.finish(), listed=frozenset(work.packument.versions))
+        async with self._documents.borrow(name) as document:
+            packument = document.packument
+            manifest = packument.versions.get(version)
+            if manifest is None:
+                return Ingested(name, listed=document.listed)
+            line = (await self._logged.index(name)).latest(version, registry=document.registry)
+            latest = {} if line is None else {version: line}
+            news = find_news([manifest], latest)
+            work = _Work(document.registry, packument, Seen(), latest, news)
+            await self._bring(work, news, document.texts)
+            return replace(work.finish(), known=1 - len(news), listed=document.listed)
 
     async def withdraw(self, name: PackageName) -> Ingested:
         """Log that a registry does not have a package any more, which was confirmed; idempotent.
@@ -215,11 +228,16 @@ class Ingest:
         seen = Seen(answer.etag, answer.last_modified, packument.rev or seen.rev, digest)
         return _Work(registry, packument, seen, latest, news)
 
-    async def _bring(self, work: _Work, versions: Sequence[Version]) -> None:
+    async def _read_document(self, name: PackageName) -> Document:
+        """Read what the registry says of a package, for look-ups of its versions."""
+        registry = self.registry_of(name)
+        answer = await self._upstreams[registry].registry.packument(name)
+        packument = await parse_off_loop(answer.body or b"", name)  # unasked, a 304 is an error before
+        texts = await run_off_loop(packument.size, lambda: version_texts(packument))
+        return Document(registry, packument, texts, frozenset(packument.versions))
+
+    async def _bring(self, work: _Work, versions: Sequence[Version], texts: Mapping[str, Raw]) -> None:
         """Examine versions and offer what can be logged, a chunk at a time."""
-        if not versions:
-            return
-        texts = await run_off_loop(work.packument.size, lambda: version_texts(work.packument))
         for start in range(0, len(versions), CHUNK):
             chunk = {version: bytes(texts[version]) for version in versions[start : start + CHUNK]}
             examined = await self._examiner.examine(

@@ -42,7 +42,7 @@ from mirrorwitness.sumdb.fates import Fate, Proposal, Sequenced
 from mirrorwitness.sumdb.growth import format_staged, grow
 from mirrorwitness.sumdb.head import format_head, parse_head
 from mirrorwitness.sumdb.indexes import read_known
-from mirrorwitness.sumdb.paths import CHECKPOINT_KEY, HEAD_KEY, evidence_key, staged_key
+from mirrorwitness.sumdb.paths import CHECKPOINT_KEY, HEAD_KEY, evidence_key, shown_head_key, staged_key
 from mirrorwitness.sumdb.proving import Prover
 from mirrorwitness.sumdb.pruning import Partials
 from mirrorwitness.sumdb.state import (
@@ -105,7 +105,9 @@ async def open_log(storage: Storage, *, origin: str, keys: Sequence[SignerKey], 
         expected = ", ".join(str(key) for key in identity.keys)
         found = ", ".join(str(key) for key in given) or "none"
         raise ConfigurationError(f"the log {origin!r} has the keys {expected}; those given are {found}")
-    return Log(storage, identity=identity, keys=keys, now=now, state=await read_state(storage, identity))
+    state, partials = await read_state(storage, identity), Partials(storage)
+    await partials.find(state.head.size)
+    return Log(storage, identity=identity, keys=keys, now=now, state=state, partials=partials)
 
 
 class Log:
@@ -117,6 +119,7 @@ class Log:
         keys: its keys.
         now: seconds since 1970.
         state: as it was found.
+        partials: partial tiles that were found.
     """
 
     def __init__(
@@ -127,6 +130,7 @@ class Log:
         keys: Sequence[SignerKey],
         now: Callable[[], float],
         state: LogState,
+        partials: Partials,
     ) -> None:
         self._storage = storage
         self._identity = identity
@@ -134,11 +138,12 @@ class Log:
         self._now = now
         self._state = state
         self._prover = Prover(StoredLog(storage))
-        self._partials = Partials(storage)
+        self._partials = partials
         self._partials.note(state.head.size)
         self._lock = trio.Lock()
         self._tried: set[bytes] = set()  # heads whose swap may yet turn out to have been won
         self._is_certain = True
+        self._has_grown = False
         self._lost: str | None = None
 
     def __repr__(self) -> str:
@@ -163,6 +168,11 @@ class Log:
     def head(self) -> bytes:
         """The newest checkpoint, with the log's own signatures."""
         return self._state.head.note
+
+    @property
+    def is_own_head(self) -> bool:
+        """Whether this process made the head, and did not find it in the storage."""
+        return self._has_grown
 
     async def append(self, proposals: Sequence[Proposal]) -> tuple[Sequenced, ...]:
         """Log what is new of some proposals, in their order.
@@ -219,6 +229,32 @@ class Log:
             await self._partials.prune(opened.checkpoint.size)
             return True
 
+    async def check_newest(self) -> None:
+        """Check that no other sequencer has extended the log.
+
+        Raises:
+            LogLostError: one has.
+            RolledBackError: the head is lost.
+            StorageError: the storage failed.
+            UpstreamProtocolError: the head is none that this version reads.
+            SignatureError: the log did not sign it.
+        """
+        async with self._lock:
+            await self._make_certain()
+            head, _ = await read_head(self._storage, self._identity)
+            if head.size > self.size:
+                raise self._lose(f"{HEAD_KEY} is at {head.checkpoint}, and not by this sequencer")
+
+    async def keep_shown(self, note: bytes) -> str:
+        """Keep a checkpoint that a witness showed and that the head does not go on from, and return its key.
+
+        Raises:
+            StorageError: it could not be kept.
+        """
+        key = shown_head_key(note)
+        await self._storage.put(key, note, content_type=_TEXT)
+        return key
+
     async def _check_own(self, checkpoint: Checkpoint) -> None:
         """Check that a tree is this log's: whoever has the key could sign others."""
         if checkpoint.size > self.size:
@@ -237,6 +273,7 @@ class Log:
             await self._keep_evidence(batch)
             self._is_certain = False
             self._state = await self._commit(batch, known)
+            self._has_grown = True
             self._tried.clear()  # not before: a head that was won, and is not complete, is ours all the same
             self._partials.note(self.size)
             self._is_certain = True

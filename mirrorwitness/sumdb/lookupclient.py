@@ -64,4 +64,10 @@ class LookupClient:
         if not is_recorded_version(version):
             raise UpstreamNotFoundError(f"{name}@{version[:_SHOWN]!a}: no log has a record of such a version")
         path = lookup_path(name, version, size=size)
-        return await self._served.ask(path, MAX_LOOKUP_BYTES, _ANSWERS)
+        try:
+            return await self._served.ask(path, MAX_LOOKUP_BYTES, _ANSWERS)
+        except UpstreamNotFoundError as error:
+            said = str(error)
+            if said.startswith(f"{name}@{version} "):
+                raise  # the log names the version itself
+            raise UpstreamNotFoundError(f"{name}@{version}: {said}") from error

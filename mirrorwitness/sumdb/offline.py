@@ -24,6 +24,7 @@ from mirrorwitness.sumdb.records import parse_record
 
 if TYPE_CHECKING:
     from mirrorwitness.npm.names import PackageName, Version
+    from mirrorwitness.sumdb.forks import Signed
     from mirrorwitness.sumdb.lookups import Lookup
     from mirrorwitness.sumdb.terms import Terms
     from mirrorwitness.tlog.policy import PolicyVerdict
@@ -40,6 +41,7 @@ class OfflineProofs:
 
     def __init__(self, groups: tuple[ProofGroup, ...], verdicts: tuple[PolicyVerdict, ...]) -> None:
         self.verdicts = verdicts
+        self._notes = tuple([group.note for group in groups])
         self._found: dict[str, tuple[Lookup, bytes, PolicyVerdict]] = {}
         for group, verdict in zip(groups, verdicts, strict=True):
             for lookup in group.lookups:
@@ -47,6 +49,10 @@ class OfflineProofs:
 
     def __repr__(self) -> str:
         return f"<OfflineProofs of {len(self._found)} versions under {len(self.verdicts)} checkpoints>"
+
+    def signed(self) -> list[Signed]:
+        """Return the checkpoints as they were signed, each with its tree."""
+        return [(note, verdict.opened.checkpoint) for note, verdict in zip(self._notes, self.verdicts, strict=True)]
 
     def lookup(self, name: PackageName, version: Version) -> Found:
         """Find a version, and verify its proof.

@@ -71,6 +71,8 @@ STAGED_PREFIX: Final = f"{STATE_PREFIX}staged/"
 REFUSED_PREFIX: Final = f"{STATE_PREFIX}refused/"
 
 EVIDENCE_PREFIX: Final = "evidence/sumdb/"
+HEADS_PREFIX: Final = "evidence/sumdb-heads/"
+"""Checkpoints that the log's keys signed and that its head does not go on from, as witnesses showed them."""
 
 _STAGED: Final = re.compile(rf"{STAGED_PREFIX}([1-9][0-9]{{0,18}})-[0-9a-f]{{64}}")
 
@@ -148,3 +150,8 @@ def evidence_prefix(name: PackageName, version: Version | None = None) -> str:
 def evidence_key(name: PackageName, version: Version, digest: str) -> str:
     """Return the key of a piece of evidence; `digest` is the hex SHA-256 of its content."""
     return f"{evidence_prefix(name, version)}{digest}.json"
+
+
+def shown_head_key(note: bytes) -> str:
+    """Return the key of a checkpoint that a witness showed, and that the log's head does not go on from."""
+    return f"{HEADS_PREFIX}{hashlib.sha256(note).hexdigest()}.txt"

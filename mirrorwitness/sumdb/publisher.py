@@ -7,7 +7,12 @@ Rules:
 - The newest head is asked for, never one after the other: heads that grew meanwhile are published together.
 - An attempt that fails is repeated, with growing delays and jitter. An unchanged head is cosigned again after
   `refresh`, so that its cosignatures stay young.
-- A witness that saw more of our log than we have stops everything (`mirrorwitness.sumdb.cosign`).
+- A witness that saw more of our log than there is, or another history of it, stops everything where it *proves* it: our
+  storage was restored from an older copy, or somebody else signs with our key, and to go on would sign a second history.
+  What it showed is kept. Where there is its word alone, that stops a process that found its head in the storage: an older
+  copy is the likeliest reason, and nobody else can know. A process that made its head itself, by compare-and-swap, knows
+  better: there it is an alarm, the witness counts as silent, and the quorum decides.
+- Until this process has extended the log all witnesses are heard, the slow ones as well.
 
 *Errors*: a storage that does not answer and a quorum that is not met are tried again; all others go up, and end the
 log's process. *Cancellation*: at any point; what is published stays whole.
@@ -24,15 +29,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from mirrorwitness.errors import SignatureError, StorageUnavailableError
+from mirrorwitness.errors import RolledBackError, SignatureError, StorageError, StorageUnavailableError
 from mirrorwitness.fetch import Backoff, backoff
 from mirrorwitness.tlog.checkpoint import parse_checkpoint
 from mirrorwitness.tlog.note import Note, format_note, parse_note
 from mirrorwitness.tlog.policy import check_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from mirrorwitness.sumdb.contradiction import Contradiction
     from mirrorwitness.sumdb.cosign import Cosigner
     from mirrorwitness.tlog.policy import Policy
 
@@ -55,6 +61,28 @@ class Growing(Protocol):
     @property
     def head(self) -> bytes:
         """The newest head, signed by the log."""
+        ...
+
+    @property
+    def is_own_head(self) -> bool:
+        """Whether this process made the head, and did not find it."""
+        ...
+
+    async def check_newest(self) -> None:
+        """Check that no other process has extended the log.
+
+        Raises:
+            LogLostError: one has.
+            MirrorWitnessError: the head cannot be read, or is none.
+        """
+        ...
+
+    async def keep_shown(self, note: bytes) -> str:
+        """Keep a checkpoint that contradicts the head, and return its key.
+
+        Raises:
+            StorageError: it could not be kept.
+        """
         ...
 
     async def publish(self, note: bytes) -> bool:
@@ -99,6 +127,7 @@ class Publisher:
         refresh: seconds after which an unchanged head is cosigned again.
         tries: delays between attempts.
         jitter: gives numbers from 0 up to 1.
+        on_published: told each checkpoint that was published; must return at once.
     """
 
     def __init__(
@@ -112,6 +141,7 @@ class Publisher:
         refresh: float = REFRESH_SECONDS,
         tries: Backoff = TRIES,
         jitter: Callable[[], float] = random.random,  # noqa: S311 - spreads load, protects nothing
+        on_published: Callable[[bytes], object] = len,
     ) -> None:
         self._log = log
         self._cosigner = cosigner
@@ -121,6 +151,7 @@ class Publisher:
         self._refresh = refresh
         self._tries = tries
         self._jitter = jitter
+        self._on_published = on_published
         self._published: float | None = None
         self._failures = 0
         self._missing = ""
@@ -154,11 +185,17 @@ class Publisher:
         while self._size is None or self._size < size:
             await self._changed.wait()
 
+    async def wait_agreed(self) -> None:
+        """Wait until this process has published a head: the quorum has agreed to what there is."""
+        while self._published is None:
+            await self._changed.wait()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish every head, as soon as the quorum is met; never returns.
 
         Raises:
-            RolledBackError: a witness saw more of the log than we have, or another history of it.
+            RolledBackError: a witness saw more of the log than there is, or another history of it: it proves that, or
+                this process found its head and did not make it.
             MirrorWitnessError: the log lost its storage to somebody else, or is damaged.
         """
         task_status.started()
@@ -177,7 +214,8 @@ class Publisher:
         """Try once to publish the newest head, and say whether it is published.
 
         Raises:
-            RolledBackError: a witness saw more of the log than we have, or another history of it.
+            RolledBackError: a witness saw more of the log than there is, or another history of it: it proves that, or
+                this process found its head and did not make it.
             MirrorWitnessError: the log lost its storage to somebody else, or is damaged.
         """
         head = self._log.head
@@ -207,7 +245,11 @@ class Publisher:
 
     async def _publish(self, head: bytes) -> str:
         """Publish a head; return why not, or nothing."""
-        gathered = await self._cosigner.gather(head, is_enough=self._policy.is_met)
+        gathered = await self._cosigner.gather(
+            head, is_enough=self._policy.is_met, is_patient=not self._log.is_own_head
+        )
+        if gathered.contradictions:
+            await self._judge(head, gathered.contradictions)
         signed = parse_note(head)
         lines = dict.fromkeys([*signed.signatures, *(each.line for each in gathered.cosignatures)])
         note = format_note(Note(signed.text, tuple(lines)))
@@ -219,7 +261,38 @@ class Publisher:
             check_policy(note, self._policy)
         except SignatureError as error:  # the log's own lines; to publish them would lock readers out
             raise SignatureError(f"the log's own head does not verify, nothing is published: {error}") from error
-        return "" if await self._log.publish(note) else "somebody else published a larger tree of this log"
+        if not await self._log.publish(note):
+            return "somebody else published a larger tree of this log"
+        self._on_published(note)
+        return ""
+
+    async def _judge(self, head: bytes, found: Sequence[Contradiction]) -> None:
+        """Stop where what witnesses say against our head is proven, or cannot be ruled out."""
+        await self._log.check_newest()  # what they saw may be the head of another process over the same storage
+        for each in found:
+            if each.shown is not None:
+                raise RolledBackError(
+                    f"{_say(head, each)}, and it shows a checkpoint that this log's own keys signed"
+                    f" ({await self._keep(each.shown)}): the storage was restored from an older copy, or somebody else"
+                    " signs with the log's keys. Nothing more is signed: find the newest copy of the storage"
+                )
+        if not self._log.is_own_head:
+            raise RolledBackError(
+                f"{_say(head, found[0])}, and does not prove it. Most likely the log's storage was restored from an"
+                " older copy, so nothing is added: find the newest copy. Where you know that the witness is wrong, go on"
+                " without it: take it out of --witness and --policy"
+            )
+
+    async def _keep(self, note: bytes) -> str:
+        try:
+            return f"kept as {await self._log.keep_shown(note)}"
+        except StorageError as error:
+            return f"which could not be kept: {error}"
+
+
+def _say(head: bytes, found: Contradiction) -> str:
+    tree = parse_checkpoint(parse_note(head).text)
+    return f"the log {tree.origin!r} is at size {tree.size}, and its witness {found.witness} {found.what}"
 
 
 def _size_of(note: bytes) -> int:

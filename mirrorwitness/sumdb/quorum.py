@@ -6,6 +6,8 @@ Rules:
   for clients serves the log as well.
 - Without a policy file every witness that is given has to have cosigned, by one of its keys at least; without
   witnesses the log's own signature suffices, and nobody has seen what it signed but the log.
+- A policy names log mirrors as it names witnesses; that a key is one of a mirror, a flag says. Without a policy file a
+  mirror is not needed.
 - Witnesses of a policy that have a URL are asked there; one that is given by hand, at the URL that is given.
 
 What it does not do: ask (`mirrorwitness.sumdb.cosign`).
@@ -46,8 +48,8 @@ class KnownWitness:
     keys: tuple[VerifierKey, ...]
 
 
-def parse_witness_flags(texts: Iterable[str]) -> tuple[KnownWitness, ...]:
-    """Read ``VKEY=URL``, each; keys at one URL are those of one witness.
+def parse_witness_flags(texts: Iterable[str], *, flag: str = "--witness") -> tuple[KnownWitness, ...]:
+    """Read ``VKEY=URL``, each; keys at one URL are those of one witness, or of one log mirror.
 
     Raises:
         ConfigurationError: one has another form, or the keys at one URL have two names.
@@ -58,19 +60,21 @@ def parse_witness_flags(texts: Iterable[str]) -> tuple[KnownWitness, ...]:
         vkey, separator, rest = text.partition("=http")
         if not separator:
             raise ConfigurationError(
-                f"--witness {text[:_SHOWN]!r}: expected VKEY=URL, the URL with http:// or https://"
+                f"{flag} {text[:_SHOWN]!r}: expected VKEY=URL, the URL with http:// or https://"
             )
         given.append((f"http{rest}", parse_verifier_key(vkey, *COSIGNER_KEYS)))
     return _join(given)
 
 
-def list_witnesses(given: Sequence[KnownWitness], policy: Policy | None) -> tuple[KnownWitness, ...]:
-    """Return whom to ask: those that were given, and those of a policy that have a URL.
+def list_witnesses(
+    given: Sequence[KnownWitness], policy: Policy | None, mirrors: Sequence[KnownWitness] = ()
+) -> tuple[KnownWitness, ...]:
+    """Return which witnesses to ask: those that were given, and those of a policy that have a URL and are no mirrors.
 
     Raises:
         ConfigurationError: the keys at one URL have two names.
     """
-    known = {key for witness in given for key in witness.keys}
+    known = {key for witness in (*given, *mirrors) for key in witness.keys}
     found = [(witness.url, key) for witness in given for key in witness.keys]
     listed = () if policy is None else policy.witnesses
     found += [(named.url, named.key) for named in listed if named.url is not None and named.key not in known]

@@ -8,10 +8,11 @@ Rules:
 - What was verified is never forgotten (`mirrorwitness.sumdb.trust`). Every other checkpoint has to belong to the same
   history, whichever of the two is larger. Where it does not, the log has signed two histories: both checkpoints and the
   hashes between them are kept as evidence, and nothing more is believed.
+- A fork is not forgotten: while its evidence is kept, no checkpoint is believed (`mirrorwitness.sumdb.forks`).
 - An older checkpoint of the same history is no fork. It is told (`Head.shown`), because a log that shows some people an
   old tree hides what it logged since; the newest that was verified stays the head.
 - Where the older one cannot be compared, because the log does not serve the tiles, the newest that was verified stays
-  the head as well. It never steps back.
+  the head as well, and that is told (`Head.is_compared`): a fork could hide there. It never steps back.
 - What was verified under other terms (without witnesses, say) still has to be on the same line, and is no head itself
   unless the present terms accept it.
 
@@ -28,22 +29,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import (
-    ForkError,
     PreconditionFailedError,
     ProofError,
     SignatureError,
     StorageUnavailableError,
     UpstreamError,
 )
-from mirrorwitness.npm.times import format_time
 from mirrorwitness.sumdb.comparison import plan_comparison
-from mirrorwitness.tlog.evidence import make_evidence
+from mirrorwitness.sumdb.forks import check_known_forks, make_fork_error
 from mirrorwitness.tlog.tiles import Tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from mirrorwitness.errors import ForkError
+    from mirrorwitness.sumdb.forks import Signed
     from mirrorwitness.sumdb.source import LogSource
     from mirrorwitness.sumdb.terms import Terms
     from mirrorwitness.sumdb.trust import Trusted, TrustStore
@@ -67,6 +68,7 @@ class Head:
         note: that checkpoint, as it was published.
         is_first: nothing of this log was verified before, so nothing was compared.
         shown: the checkpoint that the log shows, where it is older than what was verified before.
+        is_compared: whether `shown` was compared with it: the log may have withheld the tiles.
     """
 
     tree: Checkpoint
@@ -74,6 +76,7 @@ class Head:
     note: bytes = field(repr=False)
     is_first: bool = False
     shown: Checkpoint | None = None
+    is_compared: bool = True
 
 
 class Ratchet:
@@ -91,6 +94,7 @@ class Ratchet:
         self._source = source
         self._trust = trust
         self._now = now
+        self._is_clear = False  # whether no evidence of a fork was there when this began
 
     def __repr__(self) -> str:
         return f"<Ratchet of {self._terms.origin!r} over {self._trust!r}>"
@@ -106,6 +110,9 @@ class Ratchet:
             ConfigurationError: what was verified before is damaged.
             StorageError: the storage failed.
         """
+        if not self._is_clear:
+            await check_known_forks(self._trust, self._terms)
+            self._is_clear = True
         note = await self._source.read_head()
         verdict = self._terms.check(note)
         for _ in range(TRIES):
@@ -134,14 +141,16 @@ class Ratchet:
         """Compare an older checkpoint with what is known; return the newest that the present terms accept."""
         tree = verdict.opened.checkpoint
         accepted = self._accept(known.note)
+        is_compared = True
         try:
             await self._compare((note, tree), (known.note, known.tree))
         except UpstreamError:
             if accepted is None:
                 raise  # the only head that counts now was compared with nothing
+            is_compared = False
         if accepted is None:
             return Head(tree, verdict, note, shown=tree)
-        return Head(known.tree, accepted, known.note, shown=tree)
+        return Head(known.tree, accepted, known.note, shown=tree, is_compared=is_compared)
 
     def _accept(self, note: bytes) -> PolicyVerdict | None:
         """Return the verdict on a checkpoint that was verified, perhaps under other terms; None where it is refused."""
@@ -150,7 +159,12 @@ class Ratchet:
         except SignatureError:
             return None
 
-    async def _compare(self, older: tuple[bytes, Checkpoint], newer: tuple[bytes, Checkpoint]) -> None:
+    async def tell_fork(self, older: Signed, newer: Signed, proof: Sequence[Hash] = ()) -> ForkError:
+        """Keep the evidence that two checkpoints contradict each other; return the error to raise."""
+        self._is_clear = False
+        return await make_fork_error(self._trust, self._terms, older, newer, proof=proof, now=self._now())
+
+    async def _compare(self, older: Signed, newer: Signed) -> None:
         """Check that two checkpoints are on one line.
 
         Raises:
@@ -169,33 +183,13 @@ class Ratchet:
             tiles = await self._complete(comparison.tiles, kept)
             proof = comparison.find_fork(tiles)
         if proof is not None:
-            raise await self._tell_fork(older, newer, proof)
+            raise await self.tell_fork(older, newer, proof)
         new = [tile for tile in comparison.tiles if not {tile, tile.full()} & kept.keys()]
         await self._trust.keep_tiles(self._terms.origin, {tile: _cut(tile, tiles) for tile in new})
 
     async def _complete(self, wanted: Sequence[Tile], kept: Mapping[Tile, bytes]) -> dict[Tile, bytes]:
         missing = [tile for tile in wanted if not {tile, tile.full()} & kept.keys()]
         return {**kept, **(await self._source.read_tiles(missing) if missing else {})}
-
-    async def _tell_fork(
-        self, older: tuple[bytes, Checkpoint], newer: tuple[bytes, Checkpoint], proof: Sequence[Hash]
-    ) -> ForkError:
-        evidence = make_evidence(
-            log_keys=self._terms.keys,
-            witness_keys=[witness.key for witness in self._terms.policy.witnesses],
-            origin=self._terms.origin,
-            ours=older[0],
-            theirs=newer[0],
-            proof=proof,
-            seen=format_time(self._now()),
-        )
-        place = await self._trust.keep_evidence(self._terms.origin, evidence)
-        return ForkError(
-            f"the log {self._terms.origin!r} signed two histories: size {older[1].size} with root "
-            f"{older[1].root.hex()}, and size {newer[1].size} with root {newer[1].root.hex()}, do not belong together. "
-            f"Nothing that it says can be believed. The evidence is {place}; `mirrorwitness witness evidence FILE` "
-            "checks it for anybody"
-        )
 
 
 def _cut(tile: Tile, tiles: Mapping[Tile, bytes]) -> bytes:

@@ -92,7 +92,7 @@ class Served:
         """Return the body of an answer that has one of these statuses, of at most `limit` bytes.
 
         Raises:
-            UpstreamNotFoundError: there is nothing; the message has what the log says of it.
+            UpstreamNotFoundError: there is nothing; the message is what the log says of it, where it says something.
             UpstreamError: it cannot be had, or is larger.
         """
         return await self._get(path, limit, statuses, is_told=True)
@@ -104,7 +104,7 @@ class Served:
             async with self._session.request("GET", url, headers={"accept-encoding": "identity"}) as response:
                 if response.status not in statuses:
                     said = await _reason(response) if is_told and response.status == _NOT_FOUND else ""
-                    raise make_status_error(response.status, f"{url[:_SHOWN]}: status {response.status}{said}")
+                    raise make_status_error(response.status, said or f"{url[:_SHOWN]}: status {response.status}")
                 if response.headers.get("content-encoding", "identity") != "identity":
                     raise SickAnswerError(f"{url[:_SHOWN]}: Content-Encoding that was not asked for")
                 body = await response.read(limit)
@@ -127,7 +127,7 @@ def check_base(url: str, owner: str) -> str:
 
 
 async def _reason(response: Response) -> str:
-    """Return what an answer says in its first line, as the end of a message; nothing where it is not plain text."""
+    """Return what an answer says in its first line; nothing where it is not plain text."""
     if not response.headers.get("content-type", "").startswith("text/plain"):
         return ""
     try:
@@ -135,4 +135,4 @@ async def _reason(response: Response) -> str:
     except UpstreamProtocolError:
         return ""
     text = body.decode("utf-8", "replace").strip().partition("\n")[0][:_SHOWN]
-    return f" ({text})" if text and text.isprintable() else ""
+    return text if text.isprintable() else ""

@@ -66,9 +66,13 @@ def parse_keys(vkeys: Sequence[str]) -> tuple[VerifierKey, ...]:
     """Read the keys of one log, each once.
 
     Raises:
-        ConfigurationError: one is no log's key.
+        ConfigurationError: one is no log's key, or they have different names.
     """
-    return tuple(dict.fromkeys(parse_verifier_key(vkey, *LOG_KEYS) for vkey in vkeys))
+    keys = tuple(dict.fromkeys(parse_verifier_key(vkey, *LOG_KEYS) for vkey in vkeys))
+    names = sorted({key.name for key in keys})
+    if len(names) > 1:
+        raise ConfigurationError(f"keys of different logs: {', '.join(names)[:_SHOWN]}; expected those of one")
+    return keys
 
 
 def make_terms(keys: Sequence[VerifierKey], given: Policy | None) -> Terms:

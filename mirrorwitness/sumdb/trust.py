@@ -47,6 +47,12 @@ __all__ = ["MAX_TILES", "TrustStore", "Trusted"]
 MAX_TILES: Final = 512
 """Most tiles that are kept of one log: 4 MB. A comparison of 40 million entries needs some ten of them."""
 
+MAX_EVIDENCE: Final = 16
+"""Most pieces of evidence of one log that are looked at; one that holds is enough."""
+
+MAX_EVIDENCE_BYTES: Final = 16 * MAX_NOTE_BYTES
+"""Largest piece of evidence in bytes: two notes, escaped, and the hashes between them."""
+
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -154,9 +160,23 @@ class TrustStore:
         Raises:
             StorageError: the storage failed.
         """
-        key = f"evidence/{origin_hash(origin)}/{evidence_key(origin, body).rpartition('/')[2]}"
+        key = f"{_evidence_prefix(origin)}{evidence_key(origin, body).rpartition('/')[2]}"
         await self._storage.put(key, body, content_type="application/json")
         return f"{self._place}/{key}"
+
+    async def read_evidence(self, origin: str) -> list[tuple[str, bytes]]:
+        """Return what is kept as evidence against a log, each with where it is, for people.
+
+        Raises:
+            StorageError: the storage failed.
+        """
+        page = await self._storage.list(_evidence_prefix(origin), limit=MAX_EVIDENCE)
+        found: list[tuple[str, bytes]] = []
+        for info in page.objects:
+            if info.size <= MAX_EVIDENCE_BYTES:
+                body, _ = await self._storage.read(info.key, limit=MAX_EVIDENCE_BYTES)
+                found.append((f"{self._place}/{info.key}", body))
+        return found
 
     async def _read_tile(self, origin: str, tile: Tile) -> bytes | None:
         try:
@@ -180,6 +200,10 @@ class TrustStore:
 
 def _head_key(origin: str) -> str:
     return f"trust/{origin_hash(origin)}/checkpoint"
+
+
+def _evidence_prefix(origin: str) -> str:
+    return f"evidence/{origin_hash(origin)}/"
 
 
 def _tiles_prefix(origin: str) -> str:

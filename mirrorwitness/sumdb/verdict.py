@@ -60,6 +60,10 @@ class Verdict(StrEnum):
     """The log has it from another registry than the expected one."""
     CONFLICT = "conflict"
     """The registry showed two integrities for this version."""
+    OTHER_NAME = "other-name"
+    """The log has these bytes, and of another version than the file's name says: somebody renamed it."""
+    OTHER_ADDRESS = "other-address"
+    """The lockfile takes it from the address of another package: that is how lockfiles are poisoned."""
     UNPROVEN = "unproven"
     """The answer is not in the log, or about something else: somebody made it up."""
 
@@ -67,6 +71,11 @@ class Verdict(StrEnum):
     def is_divergence(self) -> bool:
         """Whether something disagrees."""
         return self in _DIVERGED
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the log has these bytes."""
+        return self is Verdict.VERIFIED or self.is_withdrawn
 
     @property
     def is_withdrawn(self) -> bool:
@@ -83,6 +92,8 @@ _DIVERGED: Final = frozenset({
     Verdict.OTHER_INTEGRITY,
     Verdict.OTHER_REGISTRY,
     Verdict.CONFLICT,
+    Verdict.OTHER_NAME,
+    Verdict.OTHER_ADDRESS,
     Verdict.UNPROVEN,
 })
 _UNFINISHED: Final = frozenset({

@@ -208,8 +208,8 @@ def judge_record(record: Record, index: int, known: Known | None) -> tuple[News 
         return _tell(_WITHDRAWN[record.event], record, index, f"its registry says {record.event}"), now
     if known is not None and known.event is Event.PUBLISH:
         return None, known
-    again = "" if known is None else f" again, after it was away since entry {known.index}"
-    return _tell(Kind.PUBLISHED, record, index, f"published{again}"), now
+    again = "" if known is None else f", again, after it was away since entry {known.index}"
+    return _tell(Kind.PUBLISHED, record, index, f"{record.integrity}{again}"), now
 
 
 def find_stranger(record: Record, index: int, authority: Authority | None) -> News | None:

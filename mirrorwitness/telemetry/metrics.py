@@ -128,6 +128,9 @@ SUMDB_WITNESSES: Final = _counter(
     "witness",
     "outcome",
 )
+SUMDB_MIRRORED: Final = _gauge(
+    "sumdb_mirrored_records", "Records that a log mirror was brought by this process, and cosigned; absent until then.", "mirror"
+)
 LOGMIRROR_REQUESTS: Final = _counter(
     "logmirror_requests_total", "Requests of logs to a log mirror, by kind and status.", "request", "status"
 )

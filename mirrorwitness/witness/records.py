@@ -197,7 +197,8 @@ def open_published(body: bytes, *, origin: str, where: str, own: Sequence[Verifi
         names = ", ".join(key.name for key in own)
         raise RolledBackError(
             f"{where}: what is published for {origin!r} carries no cosignature of {names} on that origin: this is the "
-            f"storage of another witness, or it is damaged and has to be removed by hand; {WAY_OUT}"
+            "storage of another witness, or it is damaged and has to be removed by hand (was a key taken in beside "
+            f"them since this process began? then start it again); {WAY_OUT}"
         )
     return Published(where, checkpoint, max(times), body)
 

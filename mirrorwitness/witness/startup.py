@@ -91,7 +91,12 @@ async def open_identity(
     """
     identity, places = await _look(storage, anchor, keys)
     if places[0].identity is None:
-        await _check_new(places)
+        try:
+            await _check_new(places)
+        except RolledBackError:
+            identity, places = await _look(storage, anchor, keys)
+            if places[0].identity is None:  # else another process began, and signed, since we looked first
+                raise
     return await _note(identity, places)
 
 
@@ -141,16 +146,18 @@ async def check_states(storage: Storage, anchor: Storage | None, logs: LogSet, s
         RolledBackError: state was lost, or is older than what was published.
         StorageError: the storage failed.
     """
-    known = {key.removeprefix(RECORD_PREFIX).removesuffix(".json") for key in await list_keys(storage, RECORD_PREFIX)}
+    shown: list[tuple[str, str]] = []
     for place, name in ((storage, "this storage"), (anchor, "the anchor")):
-        if place is None:
-            continue
-        for key in await list_keys(place, PUBLIC_PREFIX):
-            digest = key.removeprefix(PUBLIC_PREFIX).removesuffix("/checkpoint")
-            if digest not in known:
-                log = logs.by_hash(digest)
-                subject = repr(log.origin) if log else f"a log that is not configured any more ({digest})"
-                raise RolledBackError(f"{name} has a published checkpoint of {subject}, and no state: {WAY_OUT}")
+        if place is not None:
+            shown += [(name, key) for key in await list_keys(place, PUBLIC_PREFIX)]
+    # Listed last, as another process writes the record of a log's first cosignature before it publishes that.
+    known = {key.removeprefix(RECORD_PREFIX).removesuffix(".json") for key in await list_keys(storage, RECORD_PREFIX)}
+    for name, key in shown:
+        digest = key.removeprefix(PUBLIC_PREFIX).removesuffix("/checkpoint")
+        if digest not in known:
+            log = logs.by_hash(digest)
+            subject = repr(log.origin) if log else f"a log that is not configured any more ({digest})"
+            raise RolledBackError(f"{name} has a published checkpoint of {subject}, and no state: {WAY_OUT}")
     if len(logs) <= CHECKED_LOGS:
         for log in logs:
             async with state.lock(log.origin):

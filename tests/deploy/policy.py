@@ -1,4 +1,4 @@
-"""What policies of Amazon's language say to a request: as much of the language as terraform/ uses, and an error for more.
+"""What policies of Amazon's language say to a request: as much of it as terraform/ uses, and an error for more.
 
 An explicit deny wins, then an allow, else it is refused. SPEC: AWS IAM User Guide, "Policy evaluation logic" and
 "IAM JSON policy elements".
@@ -59,7 +59,9 @@ def _fits(statement: Mapping[str, Any], request: Request) -> bool:
 
 
 def _names(principals: str | Mapping[str, Any], principal: str) -> bool:
-    named = [principals] if isinstance(principals, str) else [each for kind in principals.values() for each in _list(kind)]
+    named = (
+        [principals] if isinstance(principals, str) else [each for kind in principals.values() for each in _list(kind)]
+    )
     return "*" in named or principal in named
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mirrorwitness.storage.local as local_module
@@ -23,7 +24,6 @@ from mirrorwitness.storage.pair import put_in_turn
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from mirrorwitness.storage import Body, Listing, ObjectInfo, ObjectReader, Put, Storage
 
@@ -68,9 +68,7 @@ class RecordingStorage:
     ) -> ObjectInfo:
         """Write a whole object."""
         self._tell("create" if if_absent else "put" if if_match is None else "swap", key)
-        return await self._storage.put(
-            key, body, if_absent=if_absent, if_match=if_match, content_type=content_type
-        )
+        return await self._storage.put(key, body, if_absent=if_absent, if_match=if_match, content_type=content_type)
 
     async def put_pair(self, first: Put, then: Put) -> tuple[ObjectInfo, ObjectInfo | None]:
         """Write two small objects, as a bucket does it: one after the other."""
@@ -87,15 +85,13 @@ class RecordingStorage:
         await self._storage.delete(key)
 
 
-def record(file: str) -> None:
+def record(file: Path) -> None:
     """Let every storage that is opened from now on tell a file."""
-    with open(file, "a", encoding="utf-8") as out:  # noqa: PTH123, SIM115
-        pass
 
     @asynccontextmanager
     async def open_recorded(root: Path, **options: Any) -> AsyncGenerator[RecordingStorage, None]:
         def tell(operation: str, key: str) -> None:
-            with open(file, "a", encoding="utf-8") as out:  # noqa: PTH123
+            with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps([root.name, operation, key]) + "\n")
 
         async with _open_local(root, **options) as storage:
@@ -105,5 +101,5 @@ def record(file: str) -> None:
 
 
 if __name__ == "__main__":
-    record(sys.argv[1])
+    record(Path(sys.argv[1]))
     main(sys.argv[2:])

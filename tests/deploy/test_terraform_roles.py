@@ -1,7 +1,8 @@
 """The least that each role needs: every command of every role is run, and what it did is held to terraform's files.
 
-The files are data that both read: ``roles.json`` (who reads, writes and removes what) and ``kinds.json`` (what is public,
-written under conditions alone, never removed). `tests/real/test_terraform.py` does the same with the rendered policies.
+The files are data that both read: ``roles.json`` (who reads, writes and removes what) and ``kinds.json`` (what is
+public, written under conditions alone, never removed). `tests/real/test_terraform_policies.py` does the same with the
+policies that terraform makes of them.
 """
 
 from __future__ import annotations
@@ -11,20 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-import yaml
 
-from mirrorwitness.logmirror.paths import PUBLIC_PREFIX as LOGMIRROR_PREFIX
-from mirrorwitness.logmirror.roles import ARTIFACTS
-from mirrorwitness.mirror.layout import PUBLIC_PREFIXES
-from mirrorwitness.storage.address import S3Address, parse_address
-from mirrorwitness.sumdb.paths import LOG_PREFIX
-from mirrorwitness.witness.records import PUBLIC_PREFIX as WITNESS_PREFIX
 from tests.deploy.working import Operation, Work, work_of_all_roles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_group("terraform roles")]
+"""In one process: what all roles do takes 20 s."""
 
 ROOT: Final = Path(__file__).parents[2]
 MODULES: Final = ROOT / "terraform" / "modules"
@@ -129,39 +124,3 @@ def test_a_witness_writes_nothing_without_a_condition(work: Work, part: str) -> 
     """So its bucket can refuse whatever copies an old state back; the probe alone tries what a service does."""
     bare = {each.key for each in work.done_by("witness") if each.verb == "put" and part_of("witness", each) == part}
     assert {key for key in bare if not key.startswith("state/probe/")} == set()
-
-
-def test_the_public_part_is_what_the_product_calls_public() -> None:
-    """Prefix by prefix; nothing else is."""
-    assert {kind: each["public"] for kind, each in KINDS.items()} == {
-        "mirror": list(PUBLIC_PREFIXES),
-        "sumdb": [LOG_PREFIX],
-        "witness": [WITNESS_PREFIX],
-        "anchor": [WITNESS_PREFIX],
-        "logmirror": [LOGMIRROR_PREFIX, ARTIFACTS.public],
-    }
-
-
-def test_what_is_swapped_or_kept_is_never_thrown_away_by_age() -> None:
-    """Of a witness, its anchor and a log mirror no version ever; of the others no evidence."""
-    aged = {kind: each["versioned"] for kind, each in KINDS.items()}
-    assert [kind for kind, prefixes in aged.items() if not prefixes] == ["witness", "anchor", "logmirror"]
-    assert not any(prefix.startswith("evidence/") for prefixes in aged.values() for prefix in prefixes)
-
-
-def test_roles_have_the_names_of_service_accounts() -> None:
-    """The service accounts of ``k8s/base`` are those that take the roles on."""
-    files = (ROOT / "k8s/base").glob("*/account.yaml")
-    accounts = [each["metadata"]["name"] for path in files for each in yaml.safe_load_all(path.read_text("utf-8"))]
-    assert sorted(accounts) == sorted(ROLES)
-
-
-@pytest.mark.parametrize("file", sorted((ROOT / "k8s/overlays").glob("*/*.env")), ids=lambda path: path.name)
-def test_overlays_name_buckets_as_terraform_does(file: Path) -> None:
-    """One bucket for each role, without a prefix: policies are about keys from the beginning."""
-    lines = dict(line.split("=", 1) for line in file.read_text("utf-8").splitlines())
-    for name in ("MIRRORWITNESS_STORAGE", "STORAGE", "ANCHOR"):
-        if name in lines:
-            address = parse_address(lines[name])
-            assert isinstance(address, S3Address)
-            assert address.prefix == ""

@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 
     from tests.fakes.thread import ThreadedRegistry
 
-__all__ = ["Operation", "Work", "work_of_all_roles"]
+__all__ = ["TOLERATED", "Operation", "Work", "work_of_all_roles"]
 
 ROOT: Final = Path(__file__).parents[2]
+
+TOLERATED: Final = {
+    ("mirror-reader", "state/coverage.json"): "an audit of everything counts anew; refused, the counters stay the last",
+}
+"""Writes that a role tries and does without where they are refused → what it does then."""
 
 
 class Operation(NamedTuple):
@@ -88,9 +93,10 @@ class Work:
         assert code == 0
 
     def done_by(self, role: str) -> set[Operation]:
-        """Return what a role did."""
+        """Return what a role did and could not do without."""
         lines = (self.folder / f"{role}.jsonl").read_text(encoding="utf-8").splitlines()
-        return {Operation(*json.loads(line)) for line in lines}
+        done = {Operation(*json.loads(line)) for line in lines}
+        return {each for each in done if (role, each.key) not in TOLERATED or each.verb in {"read", "open", "stat"}}
 
     def key(self, name: str, text: str) -> str:
         """Write the file of a key."""
@@ -147,7 +153,14 @@ def _registry(work: Work) -> None:
         registry.sim.replace_bytes("bad", "1.0.0", sent)
         work.run("sumdb", "sumdb", "ingest", "bad", *growing)
         with work.serving("sumdb-reader", "sumdb", "serve", *log, "--read-only") as url:
-            paths = ("checkpoint", "tile/0/000.p/5", "tile/entries/000.p/5", "lookup/left@1.0.0", "lookup/left", "readyz")
+            paths = (
+                "checkpoint",
+                "tile/0/000.p/5",
+                "tile/entries/000.p/5",
+                "lookup/left@1.0.0",
+                "lookup/left",
+                "readyz",
+            )
             assert [ask(f"{url}/{path}") for path in paths] == [200] * 6
         work.run("sumdb-reader", "sumdb", "fsck", *log, "--json")
 
@@ -160,6 +173,7 @@ def _mirror(work: Work, registry: ThreadedRegistry, sumdb: str) -> None:
     text += "".join(f'[[select]]\nname = "{name}"\n' for name in ("left", "@s/right", "gone"))
     configuration.write_text(text, encoding="utf-8")
     work.run("mirror", "sync", "--once", *mirror, "--sumdb", sumdb)
+    work.run("mirror-reader", "audit", *mirror, "--sumdb", sumdb)
     # Its bytes are wrong at first: it is unfinished until the next run.
     registry.sim.publish("late", "1.0.0")
     configuration.write_text(text + '[[select]]\nname = "late"\n', encoding="utf-8")
@@ -173,11 +187,14 @@ def _mirror(work: Work, registry: ThreadedRegistry, sumdb: str) -> None:
     work.run("mirror", "release", "gone@1.0.0", "--reason", "a mistake", *mirror)
     work.run("mirror", "sync", "--once", *mirror)
     with work.serving("mirror-reader", "serve", *mirror) as url:
-        paths = ("left", "left/1.0.0", "left/-/left-1.0.0.tgz", "left/-/left-1.0.0.tgz.tlog-proof", "-/package/left/dist-tags")
-        assert [ask(f"{url}/{path}") for path in paths] == [200] * len(paths)
-        paths = ("-/about.json", "-/about.json.note", "-/readyz", "-/status", "-/metrics", "-/npm/v1/keys", "missing")
-        assert [ask(f"{url}/{path}") for path in paths] == [200, 404, 200, 200, 200, 404, 404]
+        tarball = "left/-/left-1.0.0.tgz"
+        found = ("left", "left/1.0.0", tarball, f"{tarball}.tlog-proof", "-/package/left/dist-tags", "-/about.json")
+        assert [ask(f"{url}/{path}") for path in found] == [200] * len(found)
+        assert [ask(f"{url}/-/{path}") for path in ("readyz", "status", "metrics")] == [200] * 3
+        missing = ("-/about.json.note", "-/npm/v1/keys", "missing")
+        assert [ask(f"{url}/{path}") for path in missing] == [404] * len(missing)
     work.run("mirror-reader", "audit", *mirror, "--sample", "500")
+    work.run("mirror-reader", "audit", *mirror)
 
 
 def _follow(work: Work) -> None:

@@ -34,7 +34,7 @@ from tests.unit.logmirror.tarballs import SUM_KEY, SumLog, hold, publish
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-__all__ = ["make_logmirror_examples"]
+__all__ = ["fill_mirror", "make_logmirror_examples"]
 
 OURS: Final = make_signer_key("mirror.example.org/m1", bytes([1] * 32), KeyType.COSIGNATURE)
 ARTIFACTS: Final = make_signer_key("mirror.example.org/artifacts", bytes([2] * 32), KeyType.COSIGNATURE)
@@ -66,7 +66,7 @@ def make_logmirror_examples(normalise: Callable[[Any], Any]) -> dict[str, Any]:
         newest = Path("copies", checkpoint_key(LOG.name))
         found["logmirror-adopt"] = _run("adopt", *options, "--checkpoint", str(newest))
         found["logmirror-retire"] = _run("retire", *options)
-    trio.run(_fill_mirror)
+    trio.run(fill_mirror, "file:tarballs", "1.3.0")
     logs = ("--log", str(SUM_KEY.verifier), "--log", str(LOG.verifier))  # of the second one there is no copy
     found["logmirror-attest"] = _run("attest", "--storage", "file:tarballs", "--key", "a1.key", *logs)
     return {name: normalise(document) for name, document in found.items()}
@@ -83,14 +83,15 @@ async def _mirroring(log: str) -> AsyncGenerator[str, None]:
         yield url
 
 
-async def _fill_mirror() -> None:
-    """Write a mirror that lacks one of two tarballs, and the log that speaks of them."""
+async def fill_mirror(address: str, *held: str) -> None:
+    """Write a mirror that holds some of two tarballs, and the log that speaks of both."""
     memory, log = MemoryStorage(), SumLog().log(publish("1.3.0"), publish("1.3.1"))
-    hold(memory, "1.3.0")
+    for version in held:
+        hold(memory, version)
     memory.set_bytes("log/checkpoint", log.note(2))
     memory.set_bytes("log/tile/0/000.p/2", b"".join(map(leaf_hash, log.records)))
     memory.set_bytes("log/tile/entries/000.p/2", format_entries(log.records))
-    async with open_storage("file:tarballs") as storage:
+    async with open_storage(address) as storage:
         for key, body in memory.objects.items():
             await storage.put(key, body)
 

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from mirrorwitness.cli import main
+from mirrorwitness.config import list_options
 from tests.docs.blocks import ROOT
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def test_commands_exist(name: str) -> None:
     """Every `mirrorwitness …` in a console block parses: the command, its flags, their values."""
     for line in _command_lines(name):
         words = shlex.split(line)
-        if not words or words[0].rpartition("/")[2] != "mirrorwitness":
+        if not words or words[0].rpartition("/")[2] != "mirrorwitness" or words[1:] == ["--version"]:
             continue
         command: click.Command = main
         context = click.Context(main, info_name="mirrorwitness")
@@ -98,3 +99,12 @@ def test_make_targets_exist(name: str) -> None:
     shown = {line.split()[1] for line in _command_lines(name) if line.startswith("make ")}
     shown |= set(re.findall(r"`make ([a-z-]+)", text))
     assert shown - targets == set()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_options_exist(name: str) -> None:
+    """Every `section.option` that a document shows as code is an option of mirrorwitness.toml."""
+    known = {option.key for option in list_options()}
+    sections = {key.partition(".")[0] for key in known if "." in key}
+    shown = set(re.findall(r"`([a-z_]+\.[a-z_]+)(?: = [^`]*)?`", (ROOT / name).read_text(encoding="utf-8")))
+    assert {option for option in shown if option.partition(".")[0] in sections} - known == set()

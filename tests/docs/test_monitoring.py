@@ -127,7 +127,9 @@ def test_alerts_have_one_name_each() -> None:
     """And the page of metrics lists all of them, with the page that each leads to."""
     names = [rule["alert"] for rule in RULES]
     assert len(set(names)) == len(names)
-    rows = re.findall(r"(?m)^\| `([A-Za-z]+)` \| (.*) \| \[\w[\w ]*\]\(\.\./incidents/([^)]+)\) \|$", read_page("metrics.md"))
+    rows = re.findall(
+        r"(?m)^\| `([A-Za-z]+)` \| (.*) \| \[\w[\w ]*\]\(\.\./incidents/([^)]+)\) \|$", read_page("metrics.md")
+    )
     expected = [(rule["alert"], rule["annotations"]["runbook"].removeprefix("docs/incidents/")) for rule in RULES]
     assert [(name, page) for name, _, page in rows] == expected
 

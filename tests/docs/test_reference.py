@@ -30,6 +30,7 @@ PACKAGE = ROOT / "mirrorwitness"
 TABLES = {
     "mirrorwitness.mirror.bundle.Link": "How a bundle belongs to those before it",
     "mirrorwitness.mirror.about.Kind": "Kinds of mirrors",
+    "mirrorwitness.run.trouble.Trouble": "What ends a check",
     "mirrorwitness.mirror.result.Status": "State of a package",
     "mirrorwitness.mirror.confusion.ConfusionPolicy": "Policies for manifest confusion",
     "mirrorwitness.mirror.gate.BlockKind": "Why a version is not served",

@@ -16,7 +16,7 @@ import trio
 
 from mirrorwitness.errors import MirrorWitnessError, SecurityError, UpstreamUnreachableError
 from mirrorwitness.fetch import Fetcher, Response
-from mirrorwitness.tlog.checkpoint import check_checkpoint
+from mirrorwitness.tlog.checkpoint import check_checkpoint, origin_hash
 from mirrorwitness.tlog.cosignature import Statement, cosigned_message, make_line
 from mirrorwitness.tlog.merkle import EMPTY_ROOT, Hash, check_consistency
 from mirrorwitness.tlog.note import format_lines
@@ -61,6 +61,8 @@ class FakeWitness:
         asked: the old size and the size of each request, in order.
         lines: makes the lines that it answers with; what it is for liars.
         reply: what it answers in place of everything else.
+        shown: what it shows as cosigned; nothing by default, as a witness does not have to.
+        show_latency: seconds before it shows that.
     """
 
     def __init__(self, *keys: SignerKey, log: Sequence[VerifierKey], name: str = "w") -> None:
@@ -75,6 +77,8 @@ class FakeWitness:
         self.asked: list[tuple[int, int]] = []
         self.lines: Callable[[AddCheckpoint], Sequence[Signature]] = self._sign
         self.reply: Reply | None = None
+        self.shown: bytes | None = None
+        self.show_latency = 0.0
 
     @property
     def flags(self) -> list[str]:
@@ -83,6 +87,9 @@ class FakeWitness:
 
     def answer(self, request: RecordedRequest) -> Reply:
         """Answer a request."""
+        origin = self.log[0].name
+        if (request.method, request.target) == ("GET", f"{self.prefix}/{origin_hash(origin)}/checkpoint"):
+            return Reply(404, _TEXT, b"not shown\n") if self.shown is None else Reply(200, _TEXT, self.shown)
         if request.method != "POST" or request.target != f"{self.prefix}/add-checkpoint":
             return Reply(404, _TEXT, b"nothing is here\n")
         asked = parse_add_checkpoint(request.body)
@@ -133,10 +140,10 @@ class AskFetcher(Fetcher):
         witness = next((each for each in self._witnesses if url.startswith(f"{each.base}/")), None)
         if witness is None or witness.is_down:
             raise UpstreamUnreachableError(f"{method} {url}: nobody answers")
-        await trio.sleep(witness.latency)
-        assert isinstance(body, bytes)
+        await trio.sleep(witness.latency if method == "POST" else witness.show_latency)
+        assert body is None or isinstance(body, bytes)
         target = url.removeprefix(witness.base.removesuffix(witness.prefix))
-        reply = witness.answer(RecordedRequest(method, target, dict(headers or {}), body))
+        reply = witness.answer(RecordedRequest(method, target, dict(headers or {}), body or b""))
         fields = {**dict(reply.headers), "content-length": str(len(reply.body))}
         yield Response(status=reply.status, headers=fields, url=url, method=method, stream=_Whole(reply.body))
 

@@ -138,11 +138,11 @@ class SimulatedLog:
         signature = _WITNESS.sign(cosigned_message(_WITNESS.verifier, seconds, statement))
         return opened.format(make_line(_WITNESS.verifier, seconds, signature))
 
-    def make_voucher(self, trust: Storage) -> LogVoucher:
+    def make_voucher(self, trust: Storage, *, registry: str | None = None) -> LogVoucher:
         """Return what asks it, and remembers its head in a storage."""
         store = TrustStore(trust, place="a test")
         ratchet = Ratchet(terms=self.terms, source=self, trust=store, now=lambda: _NOW)
-        return LogVoucher(terms=self.terms, ratchet=ratchet, lookups=self)
+        return LogVoucher(terms=self.terms, ratchet=ratchet, lookups=self, registry=registry)
 
     # ---- what a client asks
 

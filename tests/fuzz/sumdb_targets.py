@@ -1,4 +1,4 @@
-"""What is fuzzed of the checksum database: records, and what registries send that goes into them.
+"""What is fuzzed of the checksum database: records, what registries send that goes into them, and bundles.
 
 `tests.fuzz.targets` says what a target is; these are merged into its table.
 """
@@ -12,8 +12,18 @@ import tarfile
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import UpstreamProtocolError
+from mirrorwitness.mirror.bundle import (
+    BundledFile,
+    BundledLog,
+    BundledPackage,
+    LogStep,
+    Manifest,
+    format_manifest,
+    parse_manifest,
+)
 from mirrorwitness.npm.canonical import canonical_manifest
 from mirrorwitness.npm.confusion import compare_manifests
+from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.tarball import read_tarball
 from mirrorwitness.sumdb.records import format_record, parse_record
 
@@ -75,6 +85,27 @@ def _confusion(body: bytes) -> bool:
     return not compare_manifests(_MANIFEST, body)
 
 
+def _bundle(body: bytes) -> bool:
+    try:
+        manifest = parse_manifest(body)
+    except UpstreamProtocolError:
+        return False
+    assert format_manifest(manifest) == body
+    return True
+
+
+def _make_bundle() -> bytes:
+    """Return the manifest of a bundle that has everything that one can have."""
+    a, b, c, d = ("0123"[number] * 64 for number in range(4))
+    file = BundledFile(
+        version=Version("1.0.0"), file="left-1.0.0.tgz", sha256=a, size=9, integrity="sha512-x", proof=c, attestations=d
+    )
+    log = BundledLog(checkpoint="note\n", since=LogStep(size=4, root="AA==", hashes=("AA==",)))
+    package = BundledPackage(name=PackageName("@scope/left"), packument=b, files=(file,))
+    objects = dict.fromkeys((a, b, c, d), 9)
+    return format_manifest(Manifest(packages=(package,), objects=objects, previous=a, keys=d, log=log))
+
+
 def _archive() -> bytes:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as writer:
@@ -99,5 +130,6 @@ SUMDB_TARGETS: Final[dict[str, tuple[Callable[[bytes], bool], tuple[bytes, ...]]
     "npm-packed-tarball": (_packed_tarball, (_archive(),)),
     "npm-canonical": (_canonical, (_MANIFEST, b"{}")),
     "npm-confusion": (_confusion, (_MANIFEST,)),
+    "bundle-manifest": (_bundle, (_make_bundle(), format_manifest(Manifest(packages=(), objects={})))),
 }
 """Each with its seeds, by name."""

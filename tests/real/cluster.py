@@ -6,8 +6,7 @@
 - `Cluster.serve` starts the replicas of a Deployment, each at an address of its own out of 127.0.0.0/8 in the place of
   the 0.0.0.0 that its manifest says, and waits for their readiness probe.
 
-What is not here: a network for each pod and its policies, limits of memory and processor, seccomp; disruptions are for
-the tests to play.
+What is not here: a network for each pod and its policies, seccomp; limits are not enforced, but memory is measured.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.deploy.jobs import JobState, Outcome
-from tests.deploy.manifests import Manifest, Workload, find_workloads
+from tests.deploy.manifests import Manifest, Workload, find_workloads, read_quantity
 from tests.deploy.pods import plan_start
 from tests.real.clients import ROOT
 from tests.real.pod_start import CANNOT
@@ -93,6 +92,8 @@ class Cluster:
         secrets: by name; the operator's part.
         manifests: all that are applied; changed by `apply`.
         pods: all that were ever started.
+        drained: processes of pods that had to go for no fault of their own.
+        peaks: most bytes of memory that a pod of each workload had.
     """
 
     image: Image
@@ -100,6 +101,8 @@ class Cluster:
     secrets: dict[str, dict[str, str]]
     manifests: list[Manifest] = field(default_factory=list)
     pods: list[Pod] = field(default_factory=list)
+    drained: set[int] = field(default_factory=set)
+    peaks: dict[str, int] = field(default_factory=dict)
 
     def apply(self, manifests: Sequence[Manifest]) -> None:
         """Add objects, or put them in the place of those with the same kind and name."""
@@ -141,11 +144,34 @@ class Cluster:
                 meanwhile(running)
                 meanwhile = None
             for index, pod in list(running.items()):
+                self._measure(name, pod)
                 if pod.process.poll() is not None:
                     del running[index]
-                    state.end(index, pod.wait())
+                    state.end(index, pod.wait(), is_disrupted=pod.process.pid in self.drained)
             time.sleep(0.05)
         return state
+
+    def drain(self, name: str, pod: Pod) -> int:
+        """Take a pod's node away: it is told to go, has the time that its manifest says; return its exit code."""
+        self.drained.add(pod.process.pid)
+        pod.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            pod.process.wait(self.find(name).pod["terminationGracePeriodSeconds"])
+        pod.process.kill()
+        return pod.wait()
+
+    def _measure(self, name: str, pod: Pod) -> None:
+        """Note how much memory a pod ever had, for as long as it is there."""
+        with contextlib.suppress(OSError):
+            lines = (Path("/proc") / str(pod.process.pid) / "status").read_text(encoding="utf-8").splitlines()
+            # Of a process that has ended, and is not waited for, there is no such line.
+            found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
+            self.peaks[name] = max([self.peaks.get(name, 0), *found])
+
+    def too_large(self) -> dict[str, int]:
+        """Return the workloads whose pods had more memory than their manifests allow."""
+        limits = {name: self.find(name).containers[0]["resources"]["limits"]["memory"] for name in self.peaks}
+        return {name: peak for name, peak in self.peaks.items() if peak > (read_quantity(limits[name]) or 0)}
 
     @contextlib.contextmanager
     def serve(self, name: str) -> Iterator[list[str]]:
@@ -161,7 +187,9 @@ class Cluster:
         for pod, url in zip(pods, urls, strict=True):
             wait_for_http(pod.process, url + container["readinessProbe"]["httpGet"]["path"], seconds=START_SECONDS)
         yield urls
-        codes = [pod.terminate() for pod in pods]
+        for pod in pods:
+            self._measure(name, pod)
+        codes = [self.drain(name, pod) for pod in pods]
         assert codes == [0] * len(pods), "\n".join(pod.said() for pod in pods)
 
     def said(self) -> str:

@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-__all__ = ["READER_KEY", "SERVERS", "NotInstalledError", "S3Server", "free_ports", "program", "run_process", "tail", "wait_for_http"]
+__all__ = [
+    "READER_KEY",
+    "SERVERS",
+    "NotInstalledError",
+    "S3Server",
+    "free_ports",
+    "program",
+    "run_process",
+    "tail",
+    "wait_for_http",
+]
 
 CACHE: Final = Path(__file__).resolve().parents[2] / ".cache" / "real"
 """Where `scripts/real/install-s3` puts what it installs."""

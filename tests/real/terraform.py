@@ -20,10 +20,45 @@ if TYPE_CHECKING:
 
     from tests.real.servers import S3Server
 
-__all__ = ["TERRAFORM", "Terraform", "open_terraform", "tool"]
+__all__ = [
+    "ACCOUNT",
+    "COMMUNITY",
+    "ORGANIZATION",
+    "SEAWEED",
+    "TERRAFORM",
+    "Terraform",
+    "flags",
+    "open_terraform",
+    "tool",
+]
 
 TERRAFORM: Final = ROOT / "terraform"
 PROVIDER: Final = ROOT / "scripts" / "real" / "terraform" / "provider.py"
+
+ACCOUNT: Final = "111122223333"
+
+# SeaweedFS speaks no TLS here and does not know s3:if-match; the decisions about both are tested without it.
+SEAWEED: Final = {"require_tls": "false", "conditional_writes_only": "false"}
+_PLACE: Final = {
+    "account_id": ACCOUNT,
+    "oidc_issuer": "oidc.example/id/EXAMPLE",
+    "registry": "https://registry.example",
+}
+COMMUNITY: Final = {**_PLACE, "bucket": "tf-community", "contact": "mirror@community.example"}
+ORGANIZATION: Final = {
+    **_PLACE,
+    "organization": "tf-acme",
+    "administrator_arns": f'["arn:aws:iam::{ACCOUNT}:role/keepers"]',
+    "contact": "platform@acme.example",
+    "witness_name": "witness.acme.example/w1",
+    "polled_log": "sumdb.example/npm+420ab7f0+AVTTpBNirYpKp/D9IPvdXHH/i8Mut0xPf6oU/WxqmlcN=https://sumdb.example/npm",
+}
+"""Values of the two examples."""
+
+
+def flags(values: Mapping[str, str]) -> list[str]:
+    """Return values as terraform takes them."""
+    return [f"-var={name}={value}" for name, value in values.items()]
 
 
 def tool(name: str) -> str:
@@ -79,6 +114,13 @@ class Terraform:
         )
         return json.loads(done.stdout)
 
+    def resources(self, module: str) -> dict[str, dict[str, Any]]:
+        """Return the values of what was applied, by type and ID."""
+        output = self.run(module, "show", "-json").output
+        root = json.loads(output[output.index('{"format_version"') :])["values"]["root_module"]
+        found = [each for module in root["child_modules"] for each in module.get("resources", ())]
+        return {f"{each['type']} {each['values']['id']}": each["values"] for each in found}
+
     def kept(self) -> dict[str, dict[str, Any]]:
         """Return what the provider keeps in files, by the name of the resource's kind and its ID."""
         files = sorted((self.folder / "kept").glob("*.json"))
@@ -99,7 +141,9 @@ def open_terraform(folder: Path, server: S3Server | None = None) -> Terraform:
     program.chmod(0o755)
     configuration = folder / "terraform.rc"
     overrides = f'dev_overrides {{\n "hashicorp/aws" = "{program.parent}"\n }}\n direct {{}}'
-    configuration.write_text(f"disable_checkpoint = true\nprovider_installation {{\n {overrides}\n}}\n", encoding="utf-8")
+    configuration.write_text(
+        f"disable_checkpoint = true\nprovider_installation {{\n {overrides}\n}}\n", encoding="utf-8"
+    )
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder / "home"),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mirrorwitness.config import CheckedLog, load_config, parse_sumdb_flag
+from mirrorwitness.config import CheckedLog, Registry, load_config, parse_sumdb_flag
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.mirror.confusion import ConfusionPolicy
 from mirrorwitness.mirror.voucher import LogCheck
-from mirrorwitness.run.voucher import name_terms, read_log_terms
+from mirrorwitness.run.voucher import name_terms, read_log_registry, read_log_terms
 from mirrorwitness.tlog.keys import KeyType, make_signer_key
 
 KEY = make_signer_key("sumdb.example", bytes([1] * 32)).verifier
@@ -28,11 +29,13 @@ def test_everything_in_the_file(file: Path) -> None:
     """Each option arrives with its type; the policy lies beside the file."""
     file.write_text(
         f'[sumdb]\nurl = "{URL}/"\nvkeys = ["{KEY}", "{KEY_PQ}"]\npolicy = "p"\ncheck = "warn"\nconfusion = "refuse"\n'
+        'registry = "https://registry.example/npm/"\n'
     )
     assert load_config(file, {}).log == CheckedLog(
         url=URL,
         keys=(KEY, KEY_PQ),
         policy=file.parent / "p",
+        registry="https://registry.example/npm",
         check=LogCheck.WARN,
         confusion=ConfusionPolicy.REFUSE,
     )
@@ -65,8 +68,9 @@ def test_nothing_is_asked_by_default() -> None:
         ({"sumdb.url": "ftp://x"}, "flag --sumdb: sumdb.url: found 'ftp://x'"),
         ({"sumdb.vkeys": ("nonsense",)}, "flag --sumdb: sumdb.vkeys: verifier key 'nonsense'"),
         ({"sumdb.vkeys": (str(KEY), str(OTHER))}, "keys of different logs: other.example, sumdb.example"),
-        ({"sumdb.vkeys": (str(KEY), str(KEY))}, "the same key stands there twice"),
         ({"sumdb.check": "maybe"}, "sumdb.check"),
+        ({"sumdb.registry": "ftp://x"}, "sumdb.registry: found 'ftp://x'"),
+        ({"sumdb.registry": "https://x_y.example"}, "registry 'https://x_y.example': expected http(s)://host"),
     ],
 )
 def test_what_is_refused(flags: dict[str, object], reason: str) -> None:
@@ -88,6 +92,28 @@ def test_what_is_no_flag(text: str) -> None:
     """It says what is expected."""
     with pytest.raises(ConfigurationError, match="expected VKEY=URL"):
         parse_sumdb_flag(text)
+
+
+def test_a_key_that_stands_twice_is_one() -> None:
+    """In a file and in a flag, or in a list that was pasted twice."""
+    assert load_config(None, {}, flags={"sumdb.vkeys": (str(KEY), str(KEY_PQ), str(KEY))}).log.keys == (KEY, KEY_PQ)
+
+
+@pytest.mark.parametrize(
+    ("option", "urls", "expected"),
+    [
+        (None, ["https://registry.example/"], "registry.example"),
+        (None, ["http://127.0.0.1:4873/npm", "https://other.example"], "127.0.0.1:4873/npm"),
+        (None, [], None),
+        ("any", ["https://registry.example"], None),
+        ("https://origin.example", ["https://mirror.example"], "origin.example"),
+    ],
+)
+def test_whose_names_the_records_have_to_be(option: str | None, urls: list[str], expected: str | None) -> None:
+    """Those of the registry that is mirrored, if nothing else is said."""
+    flags = {"sumdb.registry": option} if option else {}
+    config = replace(load_config(None, {}, flags=flags), registries=tuple([Registry(url=url) for url in urls]))
+    assert read_log_registry(config) == expected
 
 
 def test_terms(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Rules:
 
-- Buckets, their versioning, lifecycle and policy are real: made in the S3 service at ``STUB_ENDPOINT`` and read back from
-  it, so that a plan shows what somebody changed there.
+- Buckets, their versioning, lifecycle and policy are real: made in the S3 service at ``STUB_ENDPOINT`` and read back
+  from it, so that a plan shows what somebody changed there.
 - Everything else (roles, keys, the edge, and what that service has not) is kept in a file of the folder ``STUB_STATE``,
   one for each resource; its arguments are looked at: policies are JSON with statements, keys have a kind that signs, a
   function fits.
@@ -11,6 +11,8 @@ Rules:
 
 What it does not do: anything of the real provider's. It tests how the modules hang together, not what Amazon takes.
 """
+
+# ruff: noqa: ARG002 - the signatures are those of the library
 
 from __future__ import annotations
 
@@ -254,7 +256,9 @@ def find_fault(name: str, values: Values) -> str | None:
                 return f"{each} is no JSON: {error}"
             if policy.get("Version") != "2012-10-17" or not policy.get("Statement"):
                 return f"{each} has no statements, or is in another language"
-    if name == "kms_key" and (values["customer_master_key_spec"] not in SIGNING_SPECS or values["key_usage"] != "SIGN_VERIFY"):
+    if name == "kms_key" and (
+        values["customer_master_key_spec"] not in SIGNING_SPECS or values["key_usage"] != "SIGN_VERIFY"
+    ):
         return f"a key {values['customer_master_key_spec']} for {values['key_usage']} does not sign"
     if name == "cloudfront_function" and len(values["code"].encode()) > MAX_FUNCTION_BYTES:
         return f"the code has {len(values['code'].encode())} bytes, expected at most {MAX_FUNCTION_BYTES}"
@@ -330,7 +334,11 @@ def _normal(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _normal(each) for key, each in value.items()}
     if isinstance(value, list):
-        return sorted((_normal(each) for each in value), key=lambda each: json.dumps(each, sort_keys=True)) if len(value) != 1 else _normal(value[0])
+        return (
+            sorted((_normal(each) for each in value), key=lambda each: json.dumps(each, sort_keys=True))
+            if len(value) != 1
+            else _normal(value[0])
+        )
     return value
 
 

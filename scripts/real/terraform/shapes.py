@@ -1,8 +1,8 @@
 """The arguments of those resources of Amazon's provider that terraform/ uses, as its documentation has them.
 
-A shape is attributes and nested blocks. An attribute is ``!`` required, ``?`` optional or ``=`` computed, then its type:
-``s`` text, ``b`` yes or no, ``n`` number, ``m`` map of text, ``l`` list of text; a ``#`` behind it means that another
-value makes another resource. A nested block is a list (``[]``) or a set (``{}``) of shapes.
+A shape is attributes and nested blocks. An attribute is ``!`` required, ``?`` optional or ``=`` computed, then its
+type: ``s`` text, ``b`` yes or no, ``n`` number, ``m`` map of text, ``l`` list of text; a ``#`` behind it means that
+another value makes another resource. A nested block is a list (``[]``) or a set (``{}``) of shapes.
 
 It was written down by hand and holds the parts that are used: whoever misspells an argument learns it here, and whoever
 uses one that Amazon's provider has and this has not adds it. It is no proof that the provider takes the rest.
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tf.schema import Attribute, Block, NestedBlock, NestMode, Schema
 from tf.gen import tfplugin_pb2 as pb
+from tf.schema import Attribute, Block, NestedBlock, NestMode, Schema
 from tf.types import Bool, List, Map, Number, String
 
 __all__ = ["SHAPES", "make_schema"]

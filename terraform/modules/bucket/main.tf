@@ -34,7 +34,7 @@ resource "aws_s3_bucket_ownership_controls" "this" {
 
 resource "aws_s3_bucket_public_access_block" "this" {
   #checkov:skip=CKV_AWS_54:with readers = "everybody" the policy is public on purpose, for the public part alone
-  #checkov:skip=CKV_AWS_56:the same
+  #checkov:skip=CKV_AWS_56:the same: a policy that is public on purpose would be restricted to the account
   bucket                  = aws_s3_bucket.this.id
   block_public_acls       = true
   ignore_public_acls      = true

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from mirrorwitness.cli import main
+from mirrorwitness.sumdb.authority import registry_of
 from mirrorwitness.tlog.keys import format_signer_key, make_signer_key
 from tests.fakes.registry import Signer
 from tests.fakes.serving import serve
@@ -56,7 +57,7 @@ class Shell:
         """Publish and log a version, and bring the outer mirror up to date."""
         sim = self.registry.sim
         sim.publish(name, version, files={"index.js": version.encode()}, signer=Signer())
-        self.log.append(make_registry_record(sim, name, version))
+        self.log.append(make_registry_record(sim, name, version, registry=registry_of(self.registry.url)))
         self.run("sync", "--once", "left", "@scope/right", "--storage", "file:outside", *self.sumdb)
 
     @property
@@ -91,7 +92,7 @@ def shell(tmp_path: Path, registry: ThreadedRegistry, monkeypatch: pytest.Monkey
         log.base = address
         shell = Shell(tmp_path, registry, log)
         registry.sim.publish("@scope/right", "2.0.0", files={"index.js": b"r"}, signer=Signer())
-        log.append(make_registry_record(registry.sim, "@scope/right", "2.0.0"))
+        log.append(make_registry_record(registry.sim, "@scope/right", "2.0.0", registry=registry_of(registry.url)))
         shell.publish("left", "1.0.0")
         yield shell
 
@@ -176,6 +177,7 @@ def test_exit_codes(shell: Shell) -> None:
     good = largest.read_bytes()
     largest.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     shell.run(*inside, "one", expect=4)
+    shell.run(*inside, "one", "--registry", "https://registry.example", expect=4)
     largest.write_bytes(good)
     shell.run(*inside, "one")
     shell.run(*inside, "two.tar")
@@ -190,6 +192,9 @@ def test_a_signed_bundle_and_one_of_some_packages(shell: Shell) -> None:
     (shell.folder / "mirrorwitness.toml").write_text('storage = "file:outside"\nmirror_key = "mirror.key"\n')
     signed = shell.json("bundle", "export", "left", "--out", "some.tar")
     assert (signed["counts"]["packages"], signed["signer"]) == (1, str(MIRROR_KEY.verifier))
+    some = shell.json("bundle", "export", "@scope/*", "--out", "scope")
+    assert (some["counts"]["packages"], some["counts"]["tarballs"]) == (1, 1)
+    shell.run("bundle", "export", "absent", "--out", "absent.tar", expect=2)
     (shell.folder / "mirrorwitness.toml").unlink()
     inside = ("bundle", "import", "--storage", "file:inside", *KEYS)
     shell.run(*inside, "some.tar", "--signer", str(LOG_KEY.verifier), expect=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,11 @@ from click.testing import CliRunner
 
 from mirrorwitness.cli import main
 from mirrorwitness.cli.check import default_state
-from mirrorwitness.errors import ConfigurationError
+from mirrorwitness.errors import ConfigurationError, StorageRefusedError
 from mirrorwitness.run.checking import GIVE_UP
+from mirrorwitness.sumdb.lookupcache import LookupCache
+from mirrorwitness.sumdb.lookups import parse_lookup
+from mirrorwitness.sumdb.proofbundle import format_bundle, group_proofs
 from mirrorwitness.sumdb.records import Event
 from tests.fakes.registry_build import make_tarball
 from tests.fakes.registry_server import Fault
@@ -103,7 +107,7 @@ def test_a_second_run_goes_on_from_the_first(log: FakeSumdb) -> None:
     document = check_json(log, "package-lock.json", expect=0)
     assert (document["remembered"], document["is_first"]) == (2, False)
     assert [path for path in log.asked if path.startswith("/lookup/")] == []
-    assert "entries were verified by an earlier run" in check(log, "package-lock.json", expect=0)[0]
+    assert "2 entries verified by an earlier run" in check(log, "package-lock.json", expect=0)[0]
     assert check_json(log, "package-lock.json", "--max-age", "0", expect=0)["remembered"] == 0
 
 
@@ -196,11 +200,81 @@ def test_replaced_bytes_of_a_tarball(log: FakeSumdb) -> None:
     assert verdicts(check_json(log, "left-1.0.0.tgz", expect=4)) == {"left@1.0.0": "other-integrity"}
 
 
-def test_renamed_tarball_is_told(log: FakeSumdb) -> None:
-    """The bytes are right, and of something else than the file's name says."""
-    Path("other-2.0.0.tgz").write_bytes(TARBALL)
-    out, _ = check(log, "other-2.0.0.tgz", expect=0)
-    assert "the file other-2.0.0.tgz is left@1.0.0 by its own package.json" in out
+@pytest.mark.parametrize("name", ["other-1.0.0.tgz", "left-1.0.1.tgz", "left-1.0.0-rc.1.tar.gz", "s-left-1.0.0.tgz"])
+def test_attack_true_bytes_of_another_version_under_this_ones_name(log: FakeSumdb, name: str) -> None:
+    """A mirror answers with what the log has, of something else: not verified, and a newer version's file likewise."""
+    Path(name).write_bytes(TARBALL)
+    out, err = check(log, name, expect=4)
+    assert f"the file {name} is left@1.0.0 by its own package.json" in out
+    assert "do not install what does not agree" in err
+    Path(f"{name}.tlog-proof").write_bytes(log.proof(7, LOG_SIZE) + log.checkpoint())
+    assert verdicts(check_json(None, name, expect=4)) == {"left@1.0.0": "other-name"}
+
+
+@pytest.mark.parametrize("name", ["download.tgz", "left-1.0.0 (1).tgz", "left"])
+def test_a_file_name_that_says_nothing(log: FakeSumdb, name: str) -> None:
+    """It is told what the file is."""
+    Path(name).write_bytes(TARBALL)
+    assert f"the file {name} is left@1.0.0 by its own package.json" in check(log, name, expect=0)[0]
+
+
+def test_a_name_that_is_no_utf8(log: FakeSumdb) -> None:
+    """It is shown with escapes, in every form of output."""
+    name = os.fsdecode(b"b\xffd.tgz")
+    Path(name).write_bytes(TARBALL)
+    assert check_json(log, name, expect=0)["entries"][0]["source"] == "b\\udcffd.tgz"
+    assert "b\\udcffd.tgz" in check(log, name, expect=0)[0]
+    assert "5Cudcffd.tgz" in check(log, name, "--sarif", "-", expect=0)[0]
+
+
+def test_a_lockfile_with_strings_that_are_no_text(log: FakeSumdb) -> None:
+    """Half a surrogate pair in a key or a version is told, and no crash."""
+    body = json.dumps({
+        "lockfileVersion": 3,
+        "packages": {
+            "node_modules/x": {"version": "1.0.0\ud800", "integrity": integrity_of(b"x")},
+            "\ud800": {"version": "1.0.0"},
+        },
+    })
+    Path("package-lock.json").write_text(body, encoding="ascii")
+    document = check_json(log, "package-lock.json", expect=3)
+    assert verdicts(document) == {"x@1.0.0\\ud800": "not-logged", "\\ud800": "not-from-registry"}
+    check(log, "package-lock.json", "--sarif", "-", expect=3)
+
+
+def test_attack_a_lockfile_that_takes_another_package(log: FakeSumdb) -> None:
+    """No tool writes such an entry; what comes from elsewhere is counted, and was not checked."""
+    lock = make_lock(left=integrity_of(TARBALL), right=integrity_of(b"right"))
+    lock["packages"]["node_modules/left"]["resolved"] = "https://registry.example/evil/-/evil-1.0.0.tgz"
+    lock["packages"]["node_modules/right"]["resolved"] = "https://host.example/group/fork/-/archive/v1/fork-v1.tar.gz"
+    write_lock(lock)
+    assert verdicts(check_json(log, "package-lock.json", expect=4)) == {
+        "node_modules/left": "other-address",
+        "node_modules/right": "not-from-registry",
+    }
+    assert (
+        "warning: 1 entry was not checked: from git, files, links or other addresses"
+        in check(log, "package-lock.json", expect=4)[1]
+    )
+
+
+def test_a_lockfile_without_entries_is_told(log: FakeSumdb) -> None:
+    """A project without dependencies is complete, and so is a file that somebody emptied."""
+    write_lock(make_lock())
+    assert "warning: nothing was checked" in check(log, "package-lock.json", expect=0)[1]
+
+
+def test_reasons_are_short_in_tables_and_whole_elsewhere(log: FakeSumdb) -> None:
+    """No address, no version again, digests of a few characters; nothing of it on standard error as well."""
+    write_lock(make_lock(left=integrity_of(b"evil"), none=integrity_of(b"n")))
+    out, err = check(log, "package-lock.json", expect=4)
+    short = integrity_of(b"evil")[:19]
+    assert re.search(rf"other-integrity  left@1\.0\.0 .* {re.escape(short)}… here, sha512-\S{{12}}… in the log\n", out)
+    assert re.search(r"not-logged       none@1\.0\.0 .*json:\d+  not logged\n", out)
+    assert "none@1.0.0" not in err
+    reasons = {entry["subject"]: entry["reason"] for entry in check_json(log, "package-lock.json", expect=4)["entries"]}
+    assert reasons["none@1.0.0"] == "not logged"
+    assert integrity_of(b"evil") in reasons["left@1.0.0"]
 
 
 def test_made_up_answer(log: FakeSumdb) -> None:
@@ -220,6 +294,119 @@ def test_fork_stops_with_evidence_that_anybody_can_check(log: FakeSumdb) -> None
     assert found
     shown = CliRunner().invoke(main, ("witness", "evidence", found[1]))
     assert (shown.exit_code, "the log forked" in shown.stdout) == (4, True)
+
+
+def test_a_fork_is_not_forgotten(log: FakeSumdb) -> None:
+    """The log shows the first history again: nothing is believed until somebody removes the evidence."""
+    check(log, "package-lock.json", expect=0)
+    honest = log.fork(LOG_SIZE)
+    log.become(log.fork(100, *filler(400)))
+    _, err = check(log, "package-lock.json", expect=4)
+    found = re.search(r"The evidence is (\S+\.json)", err)
+    assert found
+    log.become(honest)
+    _, err = check(log, "package-lock.json", expect=4)
+    assert f"as {found[1]} shows" in err
+    assert "remove it once you know what happened" in err
+    Path(found[1]).unlink()
+    check(log, "package-lock.json", expect=0)
+
+
+def test_what_ends_a_check_is_a_finding(log: FakeSumdb) -> None:
+    """A fork, a bad signature, tiles of another tree, no log, no file: in JSON, and as the SARIF file's one result."""
+    check(log, "package-lock.json", expect=0)
+    check(log, "package-lock.json", "--sarif", "s", expect=0)
+    honest = log.fork(LOG_SIZE)
+
+    def finds(rule: str, code: int, *more: str) -> None:
+        document = check_json(log, "package-lock.json", *more, "--sarif", "s", expect=code)
+        assert (document["findings"][0]["verdict"], document["exit_code"]) == (rule, code)
+        assert document["findings"][0]["reason"] == document["error"]["message"]
+        (run,) = json.loads(Path("s").read_bytes())["runs"]
+        (result,) = run["results"]
+        rules = run["tool"]["driver"]["rules"]
+        assert (result["ruleId"], rules[result["ruleIndex"]]["id"], result["level"]) == (rule, rule, "error")
+        assert result["message"]["text"] == document["error"]["message"]
+        files = [place["physicalLocation"]["artifactLocation"]["uri"] for place in result.get("locations", [])]
+        assert files == ([] if rule == "check-failed" else ["package-lock.json"])
+        (invocation,) = run["invocations"]
+        assert (invocation["executionSuccessful"], invocation["exitCode"]) == (False, code)
+
+    finds("check-failed", 2, "no-such-file.json")
+    log.note = log.checkpoint(LOG_SIZE, LOG_KEY)
+    finds("log-signature", 4)
+    log.note = None
+    log.fail("/checkpoint", Fault.status(403), times=1)
+    finds("log-unreachable", 5)
+    log.become(log.fork(LOG_SIZE, *filler(5)))
+    log.note = log.checkpoint()
+    log.become(honest)
+    finds("log-unreachable", 5)
+    log.note = None
+    log.become(log.fork(100, *filler(400)))
+    finds("log-fork", 4)
+    log.become(honest)
+    finds("log-fork", 4)
+
+
+def test_a_finding_that_cannot_be_written(log: FakeSumdb) -> None:
+    """The exit code is that of what was found."""
+    log.note = log.checkpoint(LOG_SIZE, LOG_KEY)
+    _, err = check(log, "package-lock.json", "--sarif", "no/such/folder", expect=4)
+    assert "warning: no/such/folder: cannot be written" in err
+    assert json.loads(check(log, "package-lock.json", "--sarif", "-", expect=4)[0])["runs"][0]["results"]
+
+
+def test_rollback_to_a_tree_that_cannot_be_compared_is_told(log: FakeSumdb) -> None:
+    """A log that shows an older tree and withholds the tiles may hide a fork."""
+    check(log, "package-lock.json", expect=0)
+    log.note = log.fork(100, *filler(100)).checkpoint()
+    log.entries, log.on_ask = log.entries[:250], {}
+    _, err = check(log, "package-lock.json", expect=0)
+    assert "warning: that older tree could not be compared" in err
+
+
+@pytest.mark.parametrize("place", ["bundle", "beside", "state"])
+def test_fork_that_shows_offline(log: FakeSumdb, place: str) -> None:
+    """Two checkpoints of one size, in proofs at hand or one of them verified before: evidence, whoever is asked."""
+    fork = log.fork(LOG_SIZE - 1, make_record("other"))
+    Path("left-1.0.0.tgz").write_bytes(TARBALL)
+    Path("left-1.0.0.tgz.tlog-proof").write_bytes(log.proof(7, LOG_SIZE) + log.checkpoint())
+    ours = (log.checkpoint(), parse_lookup(log.proof(7, LOG_SIZE), has_checkpoint=False))
+    theirs = (fork.checkpoint(), parse_lookup(fork.proof(8, LOG_SIZE), has_checkpoint=False))
+    given = [theirs, ours] if place == "bundle" else [theirs]
+    Path("proofs").write_bytes(format_bundle(group_proofs(given)))
+    if place == "state":
+        Path("left-1.0.0.tgz.tlog-proof").unlink()
+        check(log, "package-lock.json", expect=0)
+    arguments = ("left-1.0.0.tgz",) if place == "beside" else ()
+    _, err = check(None, "right@1.0.0", *arguments, "--bundle", "proofs", expect=4)
+    found = re.search(r"The evidence is (\S+\.json)", err)
+    assert found
+    assert CliRunner().invoke(main, ("witness", "evidence", found[1])).exit_code == 4
+    assert "as state/evidence" in check(None, "right@1.0.0", "--bundle", "proofs", expect=4)[1]
+
+
+def test_what_cannot_be_kept_is_no_failure(log: FakeSumdb, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers were verified: a full disk costs the next run its memory."""
+
+    async def save(_: object) -> None:
+        raise StorageRefusedError("state: no space is left")
+
+    monkeypatch.setattr(LookupCache, "save", save)
+    _, err = check(log, "package-lock.json", expect=0)
+    assert "warning: what was verified is not kept for the next run: state: no space is left" in err
+
+
+def test_quorum_lost_while_it_is_checked(log: FakeSumdb) -> None:
+    """The newer head is not believed, and nothing else is said of a version."""
+
+    def grow() -> None:
+        log.append(*filler(1))
+        log.note = log.checkpoint(LOG_SIZE + 1, LOG_KEY, W1)
+
+    log.on_ask[f"/lookup/none@1.0.0?size={LOG_SIZE}"] = grow
+    assert "do not meet the quorum" in check(log, "package-lock.json", "none@1.0.0", expect=4)[1]
 
 
 def test_replay_of_an_old_head_is_a_warning(log: FakeSumdb) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import trio
 from click.testing import CliRunner
@@ -26,6 +27,7 @@ from mirrorwitness.tlog.checkpoint import open_checkpoint, origin_hash
 from mirrorwitness.tlog.entries import format_entries
 from mirrorwitness.tlog.keys import format_signer_key
 from mirrorwitness.tlog.merkle import leaf_hash
+from mirrorwitness.witness.records import Identity
 from tests.fakes.serving import serve
 from tests.fakes.storage import MemoryStorage
 from tests.fakes.thread import run_in_thread
@@ -177,8 +179,24 @@ def test_attack_a_witness_s_key_is_refused(shell: Shell) -> None:
     done = CliRunner().invoke(main, ("witness", "poll", "--once", *place, "--log", f"{VKEY}=http://127.0.0.1:1"))
     assert done.exit_code == 5, done.output
     told = shell.refuse("poll", "--once", *shell.options(WITNESS_KEY, url="http://127.0.0.1:1"), expect=2)
-    assert "a log mirror needs a name and a key of its own" in told
+    assert "the log mirror needs a name and a key of its own" in told
     assert not shell.stored("state/logmirror/identity.json").exists()
+    told = shell.refuse("retire", *shell.options(WITNESS_KEY), expect=2)
+    assert "never was one of its log mirror; give it up with `mirrorwitness witness retire`" in told
+    shell.run("poll", "--once", *shell.options(url="http://127.0.0.1:1"), expect=5)
+    copies = ("--storage", f"file:{shell.folder / 'copies'}", "--key", shell.key(), "--log", VKEY)
+    newest = shell.folder / "newest.txt"
+    newest.write_bytes(LAB.checkpoint(7))
+    for words in (("serve",), ("poll", "--once"), ("adopt", "--checkpoint", str(newest))):
+        done = CliRunner().invoke(main, ("witness", *words, *copies))
+        assert done.exit_code == 2, done.output
+        assert "that of the log mirror of this storage; the witness needs a name and a key of its own" in done.stderr
+    done = CliRunner().invoke(main, ("witness", "retire", *copies[:4]))
+    assert done.exit_code == 2, done.output
+    assert "give it up with `mirrorwitness logmirror retire`" in done.stderr
+    assert msgspec.json.decode(shell.stored("state/witness/identity.json").read_bytes(), type=Identity) == Identity(
+        keys=(str(WITNESS_KEY.verifier),)
+    )
     same = ("--storage", f"file:{shell.folder / 'x'}", "--anchor", f"file:{shell.folder / 'x'}")
     assert "is --storage" in shell.refuse("poll", "--once", *same, "--key", shell.key(), "--log", VKEY, expect=2)
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from mirrorwitness.cli import main
 from mirrorwitness.npm.names import PackageName, Version
+from mirrorwitness.sumdb.authority import registry_of
 from mirrorwitness.sumdb.records import Event, Record
 from tests.fakes.registry_server import Fault
 from tests.fakes.serving import serve
@@ -34,7 +35,7 @@ def record_of(sim: RegistrySimulator, name: str, version: str, **changes: Any) -
     dist = sim.packument(name)["versions"][version]["dist"]
     body = sim.tarball(name, version)
     values: dict[str, Any] = {
-        "registry": "registry.example",
+        "registry": registry_of(sim.base),
         "name": PackageName(name),
         "version": Version(version),
         "integrity": dist["integrity"],

@@ -104,3 +104,69 @@ async def test_an_upload_has_a_name() -> None:
     """Which says how far it is."""
     mirror = await MirrorWorld().start()
     assert repr(Upload(mirror, receiver())) == "<Upload <UploadParser None, 0 bytes that are not parsed>>"
+
+
+def partials_of(storage: MemoryStorage) -> list[str]:
+    """Return what is partial, without the log's own folder."""
+    return sorted(key.split("/", 2)[2] for key in storage.objects if ".p/" in key)
+
+
+async def test_partial_tiles_go_when_the_full_ones_are_served() -> None:
+    """A log that grows by a few entries leaves no trail; what the served tree needs stays, also after a restart."""
+    world = MirrorWorld()
+    mirror, size = await world.start(), 0
+    for grown in (100, 200, 250, 255):
+        await fill(mirror, grown, start=size)
+        size = grown
+    assert len(partials_of(world.storage)) == 8
+    mirror = await world.start()
+    await pending(mirror, 300, old=255)
+    given = await post(mirror, body_of(255, 300, packages=1))
+    assert given.status == 202
+    assert len(partials_of(world.storage)) == 8, "255 is still served"
+    check_copy(world, 255)
+    lines_of(await post(mirror, body_of(256, 300)), 300)
+    assert partials_of(world.storage) == ["tile/0/001.p/44", "tile/1/000.p/1", "tile/entries/001.p/44"]
+    check_copy(world, 300)
+
+
+async def test_a_storage_that_removes_nothing_costs_no_cosignature() -> None:
+    """The next commit goes on with it."""
+    world = MirrorWorld()
+    mirror = await world.start()
+    await fill(mirror, 100)
+    world.storage.fail_before("delete", "*", StorageRefusedError("not allowed"))
+    await fill(mirror, 300, start=100)
+    assert "tile/0/000.p/100" in partials_of(world.storage)
+    await fill(mirror, 310, start=300)
+    assert "tile/0/000.p/100" not in partials_of(world.storage)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_race_a_partial_tile_that_another_replica_removes(times: int) -> None:
+    """Between the put that finds it there and the look at it: it is written again, and no bytes are called wrong."""
+    world = MirrorWorld()
+    await fill(await world.start(), 100)
+    tile = Tile(0, 0, 100)
+    key = tile_key(LAB.origin, tile)
+    body = world.storage.objects[key]
+
+    async def remove() -> None:
+        await trio.lowlevel.checkpoint()
+        world.storage.remove(key)
+
+    async def bring_back() -> None:
+        await trio.lowlevel.checkpoint()
+        world.storage.set_bytes(key, body)
+
+    for number in range(times):
+        if number:
+            world.storage.before("put", key, bring_back)
+        world.storage.before("read", key, remove)
+    copy = LogCopy(world.storage, LAB.origin, stored=100)
+    if times < 3:
+        assert await copy.cut(100) == LAB.root(100)
+        assert world.storage.objects[key] == body
+    else:
+        with pytest.raises(StorageUnavailableError, match="was there and was not, 3 times"):
+            await copy.cut(100)

@@ -14,7 +14,7 @@ from mirrorwitness.tlog.keys import make_signer_key
 from mirrorwitness.tlog.note import parse_note
 from mirrorwitness.tlog.witnessing import SIZE_TYPE, format_add_checkpoint
 from mirrorwitness.witness.lab import add_lines, sign_line
-from mirrorwitness.witness.protocol import MAX_BODY_BYTES
+from mirrorwitness.witness.protocol import MAX_BODY_BYTES, Reason
 from mirrorwitness.witness.signer import LocalSigner
 from mirrorwitness.witness.startup import open_identity
 from mirrorwitness.witness.state import WitnessState
@@ -121,6 +121,28 @@ async def test_attack_restored_state_is_found_by_our_own_line() -> None:
     assert given.status == 503
     assert (await again.add_checkpoint(add(300, 700))).status == 503
     assert b"logmirror adopt" in (await post(again, body_of(300, 300))).body
+    with pytest.raises(RolledBackError):
+        await world.start()
+
+
+async def test_attack_our_own_line_is_not_forgotten_where_the_state_cannot_be_read() -> None:
+    """A storage that fails just then must not be how a restored state gets away with it."""
+    world = MirrorWorld()
+    mirror = await world.start()
+    await fill(mirror, 300)
+    copy = dict(world.storage.objects)
+    await fill(mirror, 600, start=300)
+    newest = world.storage.objects[checkpoint_key(LAB.origin)]
+    for key in world.storage.objects:
+        world.storage.remove(key)
+    for key, body in copy.items():
+        world.storage.set_bytes(key, body)
+    again = await world.start()
+    world.storage.fail_before("read", "state/logmirror/logs/*", StorageUnavailableError("down"), times=1)
+    body = format_add_checkpoint(300, LAB.proof(300, 600), newest)
+    assert (await again.add_checkpoint(body)).reason is Reason.STORAGE
+    fork = LAB.fork(400)
+    assert (await again.add_checkpoint(add(300, 500, fork))).reason is Reason.ROLLED_BACK
     with pytest.raises(RolledBackError):
         await world.start()
 

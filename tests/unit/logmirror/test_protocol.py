@@ -191,6 +191,10 @@ def tree(size: int) -> Pending:
     return Pending(size, LAB.root(size), b"")
 
 
+def always(_pending: Pending) -> bool:
+    return True
+
+
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [
@@ -207,7 +211,7 @@ def tree(size: int) -> Pending:
 def test_which_uploads_are_taken(start: int, end: int, expected: Admitted | str) -> None:
     """The order is the specification's; 300 is a pending checkpoint that is behind, 1000 that of a ticket."""
     known = Known((tree(300), tree(900), tree(1200)), tree(600), 1024)
-    verdict = admit(UploadHead(b"", start, end), known, tree(1000))
+    verdict = admit(UploadHead(b"", start, end), known, tree(1000), is_signed=always)
     if isinstance(expected, Admitted):
         assert verdict == expected
     else:
@@ -218,8 +222,8 @@ def test_which_uploads_are_taken(start: int, end: int, expected: Admitted | str)
 
 def test_nothing_is_known_of_a_log() -> None:
     """Then there is nothing to go on from; the mirror checkpoint alone is enough."""
-    assert admit(UploadHead(b"", 0, 0), Known((), None, 0), None) == NeverPending()
-    assert admit(UploadHead(b"", 0, 7), Known((), tree(7), 0), None) == Admitted(tree(7))
+    assert admit(UploadHead(b"", 0, 0), Known((), None, 0), None, is_signed=always) == NeverPending()
+    assert admit(UploadHead(b"", 0, 7), Known((), tree(7), 0), None, is_signed=always) == Admitted(tree(7))
     assert Known((tree(5),), tree(7), 0).latest.size == 7
     assert Known((), None, 0).latest.size == 0
 

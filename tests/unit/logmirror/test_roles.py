@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from mirrorwitness.errors import ConfigurationError
-from mirrorwitness.logmirror.roles import ARTIFACTS, LOG_MIRROR, WITNESS, Role, RoleView, check_roles, in_role
+from mirrorwitness.logmirror.roles import (
+    ARTIFACTS,
+    LOG_MIRROR,
+    WITNESS,
+    Role,
+    RoleView,
+    check_retirable,
+    check_roles,
+    in_role,
+)
 from mirrorwitness.tlog.keys import KeyType, make_signer_key
 from mirrorwitness.witness.logs import LogSet
 from mirrorwitness.witness.startup import open_identity
@@ -43,6 +52,17 @@ async def test_three_roles_with_keys_of_their_own_share_a_storage() -> None:
     storage.set_bytes(f"{WITNESS.state}identity.json", b"{")
     with pytest.raises(ConfigurationError, match="damaged"):
         await check_roles(storage, LOG_MIRROR, [OURS.verifier])
+
+
+async def test_attack_the_log_mirror_s_key_signs_for_a_witness() -> None:
+    """SPEC: a witness service "MUST be a distinct cosigner from the mirror cosigner, with a distinct name"."""
+    storage = MemoryStorage()
+    await open_identity(RoleView(storage, LOG_MIRROR, []), None, [OURS.verifier])
+    with pytest.raises(ConfigurationError, match="that of the log mirror of this storage"):
+        await check_roles(storage, WITNESS, [OURS.verifier])
+    with pytest.raises(ConfigurationError, match="give it up with `mirrorwitness logmirror retire`"):
+        await check_retirable(storage, WITNESS, [OURS.verifier])
+    await check_retirable(storage, LOG_MIRROR, [OURS.verifier, WITNESS_KEY.verifier])
 
 
 def test_attack_a_log_with_the_name_of_the_mirror() -> None:

@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from mirrorwitness.witness.lab import LabLog
     from mirrorwitness.witness.protocol import Answer
     from mirrorwitness.witness.service import Fork
-    from tests.fakes.storage import MemoryStorage
 
 __all__ = [
     "LAB",
@@ -95,14 +94,16 @@ class MirrorWorld:
         anchor: the anchor, where there is one.
         clock: the time.
         forks: what mirrors said of forks.
+        known: how its mirrors have the logs configured, where that is not as usual.
     """
 
     labs: tuple[LabLog, ...] = (LAB, OTHER_LAB)
     keys: tuple[SignerKey, ...] = (OURS,)
     storage: MeddledStorage = field(default_factory=MeddledStorage)
-    anchor: MemoryStorage | None = None
+    anchor: Storage | None = None
     clock: Clock = field(default_factory=Clock)
     forks: list[Fork] = field(default_factory=list["Fork"])
+    known: tuple[WitnessedLog, ...] = ()
 
     async def start(self, *keys: SignerKey, storage: Storage | None = None) -> LogMirror:
         """Start a process."""
@@ -113,7 +114,7 @@ class MirrorWorld:
         view = RoleView(storage, LOG_MIRROR, digests)
         anchor = None if self.anchor is None else RoleView(self.anchor, LOG_MIRROR, digests)
         own = await open_identity(view, anchor, verifiers)
-        logs = LogSet(map(witnessed, self.labs), cosigners=own)
+        logs = LogSet(self.known or map(witnessed, self.labs), cosigners=own)
         signed = WitnessState(storage=view, anchor=anchor, own=own)
         await check_states(view, anchor, logs, signed)
         cosigner = Cosigner(state=signed, signers=[LocalSigner(key) for key in keys], own=own, now=self.clock)

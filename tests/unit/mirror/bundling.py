@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mirrorwitness.mirror.bundle import BundledLog, Manifest, id_of, parse_manifest
-from mirrorwitness.mirror.bundlecheck import BundleTerms, open_manifest
-from mirrorwitness.mirror.bundleexport import Exporter, Previous, prove_step
+from mirrorwitness.mirror.bundle import BundledLog, LogStep, Manifest, id_of, parse_manifest
+from mirrorwitness.mirror.bundlecheck import BundleTerms
+from mirrorwitness.mirror.bundleexport import Exporter, Previous
 from mirrorwitness.mirror.bundlefile import open_bundle_file, open_writer
 from mirrorwitness.mirror.bundleimport import Importer
+from mirrorwitness.mirror.bundlereading import open_manifest
+from mirrorwitness.mirror.bundlestep import prove_step
 from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.mirror.select import make_selection, parse_rule
 from mirrorwitness.mirror.tarballs import TarballOptions
@@ -23,7 +25,6 @@ from mirrorwitness.mirror.voucher import LogCheck
 from mirrorwitness.npm.signatures import SignaturePolicy
 from mirrorwitness.run.voucher import name_terms
 from mirrorwitness.sumdb.trust import TrustStore
-from mirrorwitness.tlog.checkpoint import open_checkpoint
 from tests.fakes.registry import RegistrySimulator
 from tests.fakes.registry_build import Signer
 from tests.fakes.simulated_log import open_simulated_log
@@ -86,11 +87,9 @@ class World:
         log = None
         if self.outside.log is not None:
             note = await self.log.read_head()
-            tree = open_checkpoint(note, self.log.terms.keys, origin=self.log.terms.origin).checkpoint
             old = None if previous is None else previous.checkpoint
-            log = BundledLog(
-                checkpoint=note.decode(), since=None if old is None else await prove_step(old, tree, self.log)
-            )
+            step = None if old is None else await self.prove(old, note)
+            log = BundledLog(checkpoint=note.decode(), since=step)
         path = self.folder / file
         async with open_writer(path) as writer:
             exporter = Exporter(
@@ -106,7 +105,12 @@ class World:
             await exporter.run(chosen, log=log, key=key)
         return path
 
-    async def importer(self, path: Path, storage: Storage | None = None) -> Importer:
+    async def prove(self, old: bytes, new: bytes) -> LogStep:
+        """Prove that the log has grown from one checkpoint to another, as an export does."""
+        trust = TrustStore(self.outside.storage, place="outside")
+        return await prove_step(old, new, terms=self.log.terms, source=self.log, trust=trust, now=lambda: NOW)
+
+    async def importer(self, path: Path, storage: Storage | None = None, registry: str | None = None) -> Importer:
         storage = self.inside.storage if storage is None else storage
         keys = await self.outside.catalogue.read_keys()
         log = self.log.terms if self.asks_log else None
@@ -117,6 +121,7 @@ class World:
                 keys=keys,
                 policy=SignaturePolicy.VERIFY,
                 log=log,
+                registry=registry,
                 signer=self.signer,
                 size_limit=self.options.size_limit,
             ),

@@ -120,7 +120,12 @@ def test_what_is_no_manifest_is_refused(body: bytes, words: str) -> None:
         parse_manifest(body)
 
 
-@given(st.binary(max_size=200) | st.integers(0, 600).map(lambda at: _cut(at)))
+def cut(at: int) -> bytes:
+    body = format_manifest(FULL)
+    return body[:at] + body[at + 1 :]
+
+
+@given(st.binary(max_size=200) | st.integers(0, 600).map(cut))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     """One kind of error, no crash; what is read is written the same."""
     try:
@@ -128,11 +133,6 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     except UpstreamProtocolError:
         return
     assert format_manifest(manifest) == body
-
-
-def _cut(at: int) -> bytes:
-    body = format_manifest(FULL)
-    return body[:at] + body[at + 1 :]
 
 
 def test_a_manifest_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,9 +217,9 @@ def test_a_document_names_exactly_what_is_listed() -> None:
     """None more, none less, none that could not be served."""
     package = make_package(make_file("1.0.0"), make_file("2.0.0"))
     check_listing(package, packument("1.0.0", "2.0.0"))
-    with pytest.raises(UpstreamProtocolError, match="left: 2.0.0 is in its files alone, 1 versions differ"):
+    with pytest.raises(UpstreamProtocolError, match=r"left: 2.0.0 is in its files alone, 1 versions differ"):
         check_listing(package, packument("1.0.0"))
-    with pytest.raises(UpstreamProtocolError, match="left: 3.0.0 is in its document alone"):
+    with pytest.raises(UpstreamProtocolError, match=r"left: 3.0.0 is in its document alone"):
         check_listing(package, packument("1.0.0", "2.0.0", "3.0.0"))
     with pytest.raises(UpstreamProtocolError, match="the document is damaged"):
         check_listing(package, packument("1.0.0", "2.0.0", name="other"))

@@ -24,10 +24,13 @@ from mirrorwitness.errors import (
     UpstreamStaleError,
     UpstreamUnreachableError,
 )
+from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.bundle import Manifest, format_manifest, format_sum, id_of
 from mirrorwitness.mirror.progress import SilentProgress
+from mirrorwitness.npm.names import PackageName
 from mirrorwitness.npm.signatures import KeyRing
 from mirrorwitness.tlog.evidence import check_evidence, parse_evidence
+from tests.fakes.registry_build import Signer
 from tests.fakes.simulated_log import open_simulated_log
 from tests.fakes.sumdb import integrity_of
 from tests.unit.mirror.bundling import World, make_world, read_manifest, visible
@@ -35,6 +38,8 @@ from tests.unit.mirror.bundling import World, make_world, read_manifest, visible
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.unit.mirror.builder import Mirror
 
 
 async def filled(folder: Path) -> World:
@@ -138,7 +143,7 @@ async def test_fork_at_the_same_size(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     other = await fork(world, tmp_path / "b")
     await refuse(other, await other.export("theirs.tar"), ForkError, "signed two histories")
-    assert_fork(world)
+    assert_fork(world.inside)
 
 
 async def test_fork_at_a_larger_size(tmp_path: Path) -> None:
@@ -153,12 +158,14 @@ async def test_fork_at_a_larger_size(tmp_path: Path) -> None:
     path = await other.export("more", since=theirs)
     rewrite(path, lambda manifest: msgspec.structs.replace(manifest, previous=read_manifest(ours)[0]))
     await refuse(other, path, ForkError, "signed two histories")
-    assert_fork(world)
+    assert_fork(world.inside)
 
 
-def assert_fork(world: World) -> None:
-    (body,) = [body for key, body in world.inside.storage.objects.items() if key.startswith("evidence/")]
-    assert check_evidence(parse_evidence(body)).log_keys == tuple(world.log.terms.keys)
+def assert_fork(mirror: Mirror) -> None:
+    """Check that a mirror has one piece of evidence, and that it convinces somebody who has nothing but it."""
+    (body,) = [body for key, body in mirror.storage.objects.items() if key.startswith("evidence/")]
+    assert mirror.log is not None
+    assert check_evidence(parse_evidence(body)).log_keys == tuple(mirror.log.terms.keys)
 
 
 async def test_step_that_starts_elsewhere(tmp_path: Path) -> None:
@@ -196,6 +203,14 @@ async def test_exporter_meets_the_fork_itself(tmp_path: Path) -> None:
     other = await fork(world, tmp_path / "b")
     with pytest.raises(ForkError, match="signed two histories"):
         await other.export("second", since=first)
+    assert_fork(other.outside)
+    (tmp_path / "c").mkdir()
+    other = await fork(world, tmp_path / "c")
+    await other.publish("left", "1.1.0")
+    with pytest.raises(ForkError, match="signed two histories"):
+        await other.export("second", since=first)
+    assert_fork(other.outside)
+    assert not (tmp_path / "c" / "second").exists()
 
 
 async def test_replaced_bytes(tmp_path: Path) -> None:
@@ -327,6 +342,82 @@ async def test_stripped_proof(tmp_path: Path, is_named: bool) -> None:  # noqa: 
     await refuse(world, path, error, words)
 
 
+async def test_record_of_another_registry(tmp_path: Path) -> None:
+    """Whose names these are is for the importer to say: another registry's record vouches for nothing."""
+    world = await filled(tmp_path)
+    path = await world.export("one")
+    importer = await world.importer(path, registry="npm.acme.example")
+    with pytest.raises(EquivocationError, match=r"expected one of npm.acme.example"):
+        await importer.verify(SilentProgress())
+    assert visible(world.inside.storage) == {}
+
+
+async def test_fork_that_hides_in_a_proof(tmp_path: Path) -> None:
+    """A proof under a tree of the checkpoint's size and with another root: the log signed both."""
+    world = await filled(tmp_path)
+    path = await world.export("one")
+    (tmp_path / "b").mkdir()
+    other = await fork(world, tmp_path / "b")
+    theirs = await other.export("theirs")
+    left = next(package for package in read_manifest(theirs)[1].packages if package.name == "left")
+    proof, ours = left.files[0].proof, read_manifest(path)[1].packages[0].files[0].proof
+    assert proof is not None
+    assert ours is not None
+    swap_object(path, ours, (theirs / "objects" / proof).read_bytes())
+    await refuse(world, path, ForkError, "signed two histories")
+    assert_fork(world.inside)
+
+
+async def test_proof_from_a_newer_tree(tmp_path: Path) -> None:
+    """A proof that is newer than the newest checkpoint is in a tree that nobody compared."""
+    world = await filled(tmp_path)
+    path = await world.export("one")
+    ours = read_manifest(path)[1].packages[0].files[0].proof
+    await world.publish("later", "1.0.0")
+    await world.outside.storage.delete(layout.record_key(PackageName("left")))
+    await world.outside.storage.delete("npm/left/-/left-1.0.0.tgz.tlog-proof")
+    await world.outside.sync()
+    assert ours is not None
+    swap_object(path, ours, world.outside.storage.objects["npm/left/-/left-1.0.0.tgz.tlog-proof"])
+    await refuse(world, path, ProofError, "its proof is in a tree of 3, larger than the bundle's 2")
+
+
+async def test_proof_with_a_changed_hash(tmp_path: Path) -> None:
+    """A proof that leads nowhere."""
+    world = await filled(tmp_path)
+    path = await world.export("one")
+    ours = read_manifest(path)[1].packages[0].files[1].proof
+    assert ours is not None
+    body = (path / "objects" / ours).read_bytes()
+    swap_object(path, ours, body.replace(b"index 1\n", b"index 0\n"))
+    await refuse(world, path, ProofError, r"left@1.1.0: ")
+
+
+async def test_document_that_names_another_file(tmp_path: Path) -> None:
+    """The manifest's file names are those of the document: what a client asks for."""
+    world = await filled(tmp_path)
+    path = await world.export("one")
+
+    def change(manifest: Manifest) -> Manifest:
+        (package,) = manifest.packages
+        files = (msgspec.structs.replace(package.files[0], file="other.tgz"), package.files[1])
+        return msgspec.structs.replace(manifest, packages=(msgspec.structs.replace(package, files=files),))
+
+    rewrite(path, change)
+    await refuse(world, path, UpstreamProtocolError, r"left@1.0.0: the document names another file than other.tgz")
+
+
+async def test_a_fork_is_not_forgotten(tmp_path: Path) -> None:
+    """While its evidence lies in the storage, no bundle is taken, also the honest one that came before."""
+    world = await filled(tmp_path)
+    ours = await world.export("ours.tar")
+    await world.take_in(ours)
+    (tmp_path / "b").mkdir()
+    other = await fork(world, tmp_path / "b")
+    await refuse(other, await other.export("theirs.tar"), ForkError, "signed two histories")
+    await refuse(world, ours, ForkError, "signed two histories, as .* shows")
+
+
 async def test_log_of_somebody_else(tmp_path: Path) -> None:
     """A bundle without a checkpoint of the log that is asked is refused."""
     world = await make_world(tmp_path, has_log=False)
@@ -432,6 +523,28 @@ async def test_oversized(tmp_path: Path) -> None:
     path = await world.export("one")
     world.options = type(world.options)(concurrency=2, size_limit=100)
     await refuse(world, path, UpstreamProtocolError, "bytes, more than 100")
+
+
+async def test_oversized_document_of_keys(tmp_path: Path) -> None:
+    """Every kind of object has its limit; none is read into memory because a manifest says so."""
+    world = await filled(tmp_path)
+    path = await world.export("one")
+    keys = read_manifest(path)[1].keys
+    assert keys is not None
+    swap_object(path, keys, b" " * (1 << 21))
+    await refuse(world, path, UpstreamProtocolError, "the keys document has 2,097,152 bytes, more than 1,048,576")
+
+
+async def test_another_key_under_a_known_keyid(tmp_path: Path) -> None:
+    """A keyid is a label; who puts another key under it is an attacker."""
+    world = await filled(tmp_path)
+    path = await world.export("one")
+    keys = read_manifest(path)[1].keys
+    assert keys is not None
+    document = json.loads((path / "objects" / keys).read_bytes())
+    document["keys"][0]["key"] = Signer(2).public
+    swap_object(path, keys, json.dumps(document).encode())
+    await refuse(world, path, SignatureError, "was the key .* and is now the key")
 
 
 async def test_header_that_claims_more_than_there_is(tmp_path: Path) -> None:

@@ -154,6 +154,34 @@ class TestSources:
         entry = {"version": "1.0.0", "resolved": resolved}
         assert pins(parse(lock({"node_modules/left": entry}))) == [("left", "1.0.0", None)]
 
+    def test_what_the_project_itself_bundles_is_downloaded_all_the_same(self) -> None:
+        """And so is whatever has an address: a flag in a lockfile must not take an entry out of sight."""
+        entry = {"version": "1.0.0", "inBundle": True}
+        address = {"resolved": "https://registry.example/left/-/left-1.0.0.tgz"}
+        for location, more in (
+            ("node_modules/left", {}),
+            ("packages/app/node_modules/left", {}),
+            ("node_modules/right/node_modules/left", address),
+        ):
+            assert pins(parse(lock({location: {**entry, **more}}))) == [("left", "1.0.0", None)]
+        old = {"lockfileVersion": 1, "dependencies": {"left": {"version": "1.0.0", "bundled": True, **address}}}
+        assert pins(parse(old)) == [("left", "1.0.0", None)]
+
+    @pytest.mark.parametrize(
+        ("resolved", "is_poisoned"),
+        [
+            ("https://registry.example/evil/-/evil-1.0.0.tgz", True),
+            ("https://registry.example/@s/evil/-/@s/evil-1.0.0.tgz", True),
+            ("https://forge.example/group/project/-/archive/v1/project-v1.tar.gz", False),
+            ("https://files.example/left.tgz", False),
+            ("git+ssh://forge.example/x/-/x.git", False),
+        ],
+    )
+    def test_an_address_of_another_package_is_told_apart(self, resolved: str, is_poisoned: bool) -> None:  # noqa: FBT001
+        """No tool writes it; archives of forges and other addresses are somebody's choice."""
+        (item,) = parse(lock({"node_modules/left": {"version": "1.0.0", "resolved": resolved}})).skipped
+        assert item.is_poisoned is is_poisoned
+
     @pytest.mark.parametrize(
         "resolved",
         [

@@ -8,7 +8,7 @@ import pytest
 
 from mirrorwitness.errors import ForkError, ProofError, SignatureError, UpstreamUnreachableError
 from mirrorwitness.mirror.logword import QUIET_SECONDS, LogVoucher
-from mirrorwitness.mirror.voucher import Claim, NotLogged, Silent, Vouched
+from mirrorwitness.mirror.voucher import Claim, Contradiction, NotLogged, Silent, Vouched
 from mirrorwitness.npm.names import PackageName, Version
 from tests.fakes.registry import RegistrySimulator
 from tests.fakes.registry_build import integrity_of
@@ -105,12 +105,12 @@ async def test_look_ups_that_fail_are_silent_and_end_the_batch(autojump_clock: t
     assert all(isinstance(answer, Vouched) for answer in (await voucher.vouch(NAME, claims)).values())
 
 
-async def test_a_newer_tree_that_cannot_be_read_leaves_what_is_known(autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_newer_tree_that_cannot_be_read_leaves_what_is_known() -> None:
     """What was found stays found; what was absent is absent."""
     log, claims = await make_log("1.0.0")
     voucher = log.make_voucher(MemoryStorage())
     await voucher.start()
-    autojump_clock.jump(2 * QUIET_SECONDS)
 
     class Deaf:
         async def advance(self) -> None:
@@ -119,6 +119,29 @@ async def test_a_newer_tree_that_cannot_be_read_leaves_what_is_known(autojump_cl
     voucher._ratchet = Deaf()  # type: ignore[assignment]
     answers = await voucher.vouch(NAME, [*claims, Claim(Version("2.0.0"), integrity_of(b""), None)])
     assert [type(answers[Version(version)]) for version in ("1.0.0", "2.0.0")] == [Vouched, NotLogged]
+
+
+async def test_a_conflict_that_was_logged_since_the_head_was_read(autojump_clock: trio.testing.MockClock) -> None:
+    """A follower runs for days: what it is asked later is asked in a tree of later."""
+    log, claims = await make_log("1.0.0")
+    voucher = log.make_voucher(MemoryStorage())
+    assert isinstance((await voucher.vouch(NAME, claims))[Version("1.0.0")], Vouched)
+    sim = RegistrySimulator()
+    sim.publish(NAME, "1.0.0", files={"index.js": b"other"})
+    await log.add(sim, NAME, "1.0.0")
+    autojump_clock.jump(2 * QUIET_SECONDS)
+    assert isinstance((await voucher.vouch(NAME, claims))[Version("1.0.0")], Contradiction)
+
+
+async def test_attack_another_registrys_record() -> None:
+    """A log of several registries: a record of ours vouches, one of another registry does not, whatever its bytes."""
+    log, claims = await make_log("1.0.0")
+    for registry, kind in (("registry.example", Vouched), ("other.example", Contradiction)):
+        answer = (await log.make_voucher(MemoryStorage(), registry=registry).vouch(NAME, claims))[Version("1.0.0")]
+        assert isinstance(answer, kind)
+        if isinstance(answer, Contradiction):
+            assert "is of registry.example, expected one of other.example" in answer.reason
+            assert "sumdb.registry" in answer.reason
 
 
 async def test_attack_an_answer_that_is_not_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:

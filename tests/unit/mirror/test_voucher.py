@@ -102,6 +102,10 @@ PROOF = make_proof()
         (RECORD, Claim(V1, None, "0" * 40), f"the log has shasum {SHASUM}, the registry promises {'0' * 40}"),
         (replace(RECORD, shasum=None), Claim(V1, None, SHASUM), "the log has shasum None"),
         (RECORD, Claim(V1, None, None), "the registry promises nothing"),
+        (RECORD, Claim(V1, sri(algorithm="sha1"), SHASUM), None),
+        (RECORD, Claim(V1, sri(b"2", "sha1"), None), f"the registry promises {sri(b'2', 'sha1')}"),
+        (replace(RECORD, shasum=None), Claim(V1, sri(algorithm="sha1"), None), "the registry promises sha1-"),
+        (RECORD, Claim(V1, sri(algorithm="sha1"), SHASUM, sri(b"2")), "the stored bytes are"),
         (CONFLICT, CLAIM, f"the log has a conflict: its registry promised {sri()} and {sri(b'other')}"),
     ],
 )
@@ -115,6 +119,14 @@ def test_what_a_record_means_for_a_claim(record: Record, claim: Claim, reason: s
         assert answer == Vouched(7, 9, record, b"p")
     else:
         assert answer == Contradiction(f"left-pad@1.0.0: {found} (leaf 7)", b"p")
+
+
+def test_a_record_counts_for_its_own_registry() -> None:
+    """Also where the bytes are the same; any registry will do where none is expected."""
+    assert find_contradiction(RECORD, CLAIM, registry="registry.example") is None
+    check_proof(PROOF, name=NAME, claim=CLAIM, terms=TERMS, registry="registry.example")
+    with pytest.raises(EquivocationError, match=r"is of registry\.example, expected one of other\.example"):
+        check_proof(PROOF, name=NAME, claim=CLAIM, terms=TERMS, registry="other.example")
 
 
 def test_answers_say_what_they_are() -> None:

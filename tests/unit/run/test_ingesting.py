@@ -24,11 +24,12 @@ from mirrorwitness.storage.address import open_storage
 from mirrorwitness.storage.walk import list_keys
 from mirrorwitness.sumdb.authority import make_authority, registry_of
 from mirrorwitness.sumdb.indexes import read_index
+from tests.fakes.cosigners import FakeWitness, sign_as
 from tests.fakes.feed import FeedSimulator
 from tests.fakes.registry import Fault, RegistrySimulator
 from tests.fakes.registry_build import make_tarball
 from tests.fakes.serving import serve
-from tests.unit.run.sumdb_site import W1, Site, open_site
+from tests.unit.run.sumdb_site import W1, W2, Site, open_site
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
     from mirrorwitness.mirror.outcome import RunSummary
     from mirrorwitness.sumdb.authority import Authority
+    from mirrorwitness.tlog.note import Signature
+    from mirrorwitness.witness.protocol import AddCheckpoint
 
 
 @dataclass
@@ -344,17 +347,42 @@ async def test_a_version_that_is_missing_for_a_moment_is_owed(tmp_path: Path) ->
     await _with(tmp_path, work)
 
 
+async def test_before_the_witnesses_agree_to_what_there_is_nothing_is_added(tmp_path: Path) -> None:
+    """The log may be an older copy, and nobody says so: the job ends without a record, and is not complete."""
+
+    async def work(ingester: Ingester) -> None:
+        ingester.site.publish("left", "1.0.0")
+        ingester.witnesses = (f"{W1.verifier}=http://127.0.0.1:1",)
+        for names in (["left"], []):
+            summary = await ingester.run(*names, has_feed=not names)
+            assert (summary.exit_code(), await ingester.events("left")) == (ExitCode.PARTIAL, [])
+            assert summary.alarms[-1].startswith(
+                "nothing was added: what is logged already is not published yet: the quorum is not met"
+            )
+        ingester.witnesses = ()
+        assert (await ingester.run("left", has_feed=False)).exit_code() is ExitCode.COMPLETE
+
+    await _with(tmp_path, work)
+
+
 async def test_what_no_witness_cosigned_is_logged_and_not_complete(tmp_path: Path) -> None:
     """The record is durable, the published checkpoint is the older one, and the exit code says that there is more."""
 
     async def work(ingester: Ingester) -> None:
         ingester.site.publish("left", "1.0.0")
-        ingester.witnesses = (f"{W1.verifier}=http://127.0.0.1:1",)
-        summary = await ingester.run("left", has_feed=False)
+        witness = FakeWitness(W1, log=ingester.site.keys)
+        cosigned = list[int]()
+
+        def once(asked: AddCheckpoint) -> list[Signature]:
+            cosigned.append(asked.checkpoint.size)
+            return [sign_as(W1 if len(cosigned) == 1 else W2, asked)]
+
+        witness.lines = once
+        async with serve(witness):
+            ingester.witnesses = tuple(witness.flags)
+            summary = await ingester.run("left", has_feed=False)
         assert (summary.exit_code(), await ingester.events("left")) == (ExitCode.PARTIAL, ["publish 1.0.0"])
-        assert "what is logged now is not published yet: the quorum is not met" in summary.alarms[-1]
-        ingester.witnesses = ()
-        assert (await ingester.run("left", has_feed=False)).exit_code() is ExitCode.COMPLETE
+        assert summary.alarms[-1].startswith("what is logged now is not published yet: the quorum is not met")
 
     await _with(tmp_path, work)
 

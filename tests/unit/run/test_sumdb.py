@@ -37,8 +37,10 @@ from mirrorwitness.tlog.policy import check_policy
 from mirrorwitness.tlog.proof import parse_proof, verify_proof
 from mirrorwitness.tlog.tile_hashes import TileHashes
 from mirrorwitness.tlog.tiles import Dialect, edge_tiles
+from mirrorwitness.tlog.witnessing import SIZE_TYPE
 from tests.fakes.cosigners import FakeWitness, sign_as
 from tests.fakes.feed import FeedSimulator
+from tests.fakes.registry_server import Reply as ServedReply
 from tests.fakes.serving import serve as serve_sim
 from tests.unit.run.sumdb_site import ORIGIN, W1, W2, Site, Watcher, open_site, wait_until_answered
 from tests.unit.storage.lying import IgnoringStorage, RacyStorage, RefusingStorage
@@ -124,8 +126,8 @@ async def test_what_was_logged_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_while_a_witness_is_down_the_older_checkpoint_stays(tmp_path: Path) -> None:
-    """What was published is answered, what is new is told to wait, and with the witness it is there."""
+async def test_a_server_that_begins_without_a_witness_adds_nothing_until_it_is_there(tmp_path: Path) -> None:
+    """What was published is answered, and the operator is told; with the witness the log grows."""
     async with open_site(tmp_path) as site:
         first, second = Watcher(W1, site.log), Watcher(W2, site.log)
         site.publish("left", "1.0.0")
@@ -136,7 +138,26 @@ async def test_while_a_witness_is_down_the_older_checkpoint_stays(tmp_path: Path
                 async with site.serving(wishes):
                     await site.get("/lookup/left@1.0.0")
             async with site.serving(wishes):
-                assert "the quorum is not met" in site.told[-1]
+                assert "is not published yet, and nothing is added until it is: the quorum is not met" in site.told[-1]
+                assert verify(site, await site.get("/lookup/left@1.0.0"), first, second).name == "left"
+                async with second.running():
+                    assert (await wait_until_answered(site, "/lookup/right@1.0.0", 200)).status == 200
+
+
+@pytest.mark.slow
+async def test_while_a_witness_is_down_the_older_checkpoint_stays(tmp_path: Path) -> None:
+    """What was published is answered, what is new is logged and waits, and with the witness it is there."""
+    async with open_site(tmp_path) as site:
+        first, second = Watcher(W1, site.log), FakeWitness(W2, log=site.keys)
+        policy = site.policy(first, Watcher(W2, site.log))
+        site.publish("left", "1.0.0")
+        site.publish("right", "1.0.0")
+        async with first.running(), serve_sim(second):
+            wishes = site.wishes(first)
+            flags = (*wishes.publishing.witnesses, *second.flags)
+            async with site.serving(replace(wishes, publishing=replace(wishes.publishing, witnesses=flags))):
+                await site.get("/lookup/left@1.0.0")
+                second.reply = ServedReply(503, ())
                 answers: list[Reply] = []
 
                 async def look_up() -> None:
@@ -145,13 +166,39 @@ async def test_while_a_witness_is_down_the_older_checkpoint_stays(tmp_path: Path
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(look_up)
                     await wait_for(site, "sumdb_logged_records 2.0")
-                    head = await site.get("/checkpoint")
-                    tree = check_policy(head.body, site.policy(first, second)).opened.checkpoint
+                    tree = check_policy((await site.get("/checkpoint")).body, policy).opened.checkpoint
                     assert (tree.size, answers) == (1, [])
-                    assert verify(site, await site.get("/lookup/left@1.0.0"), first, second).name == "left"
-                    async with second.running():
-                        await wait_for(site, "sumdb_published_records 2.0")
-                assert verify(site, answers[0], first, second).name == "right"
+                    assert (await site.get("/lookup/left@1.0.0")).status == 200
+                    second.reply = None
+                    await wait_for(site, "sumdb_published_records 2.0")
+                proof = parse_proof(answers[0].body)
+                assert check_policy(proof.checkpoint, policy).opened.checkpoint.size == 2
+
+
+@pytest.mark.slow
+async def test_attack_one_witness_that_lies_does_not_halt_a_log_that_runs(tmp_path: Path) -> None:
+    """It says that it saw more, once the log has grown: one of two suffices, and look-ups go on."""
+    async with open_site(tmp_path) as site:
+        honest, liar = Watcher(W1, site.log), FakeWitness(W2, log=site.keys)
+        for version in ("1.0.0", "1.1.0"):
+            site.publish("left", version)
+        policy = tmp_path / "policy"
+        policy.write_text(
+            f"witness a {W1.verifier}\nwitness b {W2.verifier}\ngroup any any a b\nquorum any\n", encoding="utf-8"
+        )
+        async with honest.running(), serve_sim(liar):
+            wishes = site.wishes(honest, policy=policy)
+            flags = (*wishes.publishing.witnesses, *liar.flags)
+            wishes = replace(wishes, publishing=replace(wishes.publishing, witnesses=flags))
+            async with site.serving(wishes):
+                assert (await site.get("/lookup/left@1.0.0")).status == 200
+                liar.reply = ServedReply(409, (("content-type", SIZE_TYPE),), b"1000\n")
+                assert (await site.get("/lookup/left@1.1.0")).status == 200
+                metrics = (await site.get("/metrics")).body
+                assert b'sumdb_witness_answers_total{outcome="contradicts",witness="w2.example/ours"} 1.0' in metrics
+            (error,) = await ended_by(site, wishes)
+        assert isinstance(error, RolledBackError)
+        assert "take it out of --witness and --policy" in str(error), "one that begins cannot know better"
 
 
 @pytest.mark.slow
@@ -194,7 +241,9 @@ async def test_a_log_that_was_restored_from_an_older_copy_stops_before_it_signs(
         copy.rename(tmp_path / "sumdb")
         (error,) = await ended_by(site, site.wishes(*both))
         assert isinstance(error, RolledBackError)
-        assert "has cosigned a tree of size 2" in str(error)
+        assert "has cosigned a tree of size 2, and it shows a checkpoint that this log's own keys signed" in str(error)
+        (kept,) = (tmp_path / "sumdb" / "evidence" / "sumdb-heads").iterdir()
+        assert open_checkpoint(kept.read_bytes(), site.keys, origin=ORIGIN).checkpoint.size == 2
         tree = (await all_sizes(site)).pop()
         assert tree == 1, "nothing was signed meanwhile"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ import trio
 
 from mirrorwitness.errors import StorageUnavailableError
 from mirrorwitness.logmirror.paths import checkpoint_key
+from mirrorwitness.logmirror.receiving import IDLE_SECONDS
 from mirrorwitness.server.logmirror import LogMirrorApp
 from mirrorwitness.server.witness import BODY_SECONDS
 from mirrorwitness.tlog.checkpoint import origin_hash
@@ -24,7 +26,7 @@ OCTETS = [(b"Content-Type", b"application/octet-stream")]
 
 
 async def send(
-    app: LogMirrorApp, method: str, path: str, messages: Sequence[dict[str, Any]] = ()
+    app: LogMirrorApp, method: str, path: str, messages: Sequence[dict[str, Any]] = (), *, coding: bytes = b"identity"
 ) -> tuple[int, dict[str, str], bytes]:
     """Send a request, message by message; behind the last one nothing comes."""
     sent: list[MutableMapping[str, Any]] = []
@@ -40,10 +42,11 @@ async def send(
         await trio.lowlevel.checkpoint()
         sent.append(message)
 
-    await app({"type": "http", "method": method, "path": path, "headers": OCTETS}, receive, take)
+    headers = [*OCTETS, (b"content-encoding", coding)]
+    await app({"type": "http", "method": method, "path": path, "headers": headers}, receive, take)
     start, body = sent
-    headers = {name.decode(): value.decode() for name, value in start["headers"]}
-    return start["status"], headers, body["body"]
+    given = {name.decode(): value.decode() for name, value in start["headers"]}
+    return start["status"], given, body["body"]
 
 
 def piece(body: bytes, *, more: bool = False) -> dict[str, Any]:
@@ -114,6 +117,67 @@ async def test_what_is_attested_is_served_where_it_lies() -> None:
     world, _, app = await start()
     path = f"/artifacts{CHECKPOINT}"
     assert (await send(app, "GET", path))[0] == 404
-    world.storage.set_bytes(path.removeprefix("/"), b"a checkpoint")
+    world.storage.set_bytes(path.removeprefix("/"), b"a checkpoint\n")
     status, headers, body = await send(app, "GET", path)
-    assert (status, headers["cache-control"], body) == (200, "public, max-age=5", b"a checkpoint")
+    assert (status, headers["cache-control"], body) == (200, "public, max-age=5", b"a checkpoint\n")
+
+
+@pytest.mark.parametrize("left", [0, 40])
+async def test_a_checkpoint_that_was_cut_is_not_served(left: int) -> None:
+    """A machine that lost power leaves it so; 503 until it is published again (ADR 0023)."""
+    world, mirror, app = await start()
+    await fill(mirror, 300)
+    whole = world.storage.objects[checkpoint_key(LAB.origin)]
+    assert world.storage.lose_power(cut=left) == [checkpoint_key(LAB.origin)]
+    status, headers, body = await send(app, "GET", CHECKPOINT)
+    assert (status, headers["retry-after"], body) == (503, "5", b"the published checkpoint is cut\n")
+    again = await world.start()
+    for log in again.logs:
+        await again.publish_again(log)
+    assert (await send(app, "GET", CHECKPOINT))[::2] == (200, whole)
+
+
+async def test_attack_a_body_that_unpacks_to_a_thousand_times_its_length() -> None:
+    """It comes in pieces, between which others have their turn; what is no package ends it."""
+    world, mirror, app = await start()
+    await pending(mirror, 600)
+    bomb = gzip.compress(body_of(0, 600, packages=0) + bytes(64 * 1024 * 1024))
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        pieces = [piece(bomb[at : at + 16384], more=True) for at in range(0, len(bomb), 16384)]
+        status, _, _ = await send(app, "POST", "/add-entries", [*pieces, piece(b"")], coding=b"gzip")
+        nursery.cancel_scope.cancel()
+    # Empty entries, and a proof of no hashes: a package, which is not the log's.
+    assert status == 422
+    assert next_of(world) == 0
+
+
+async def test_attack_a_body_that_unpacks_to_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    """Empty members without an end are cut off when the time of a request's piece is over."""
+    _, mirror, app = await start()
+    await pending(mirror, 600)
+
+    async def receive() -> dict[str, Any]:
+        await trio.sleep(1)
+        return piece(gzip.compress(b"") * 100, more=True)
+
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def take(message: MutableMapping[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message)
+
+    begun = trio.current_time()
+    headers = [*OCTETS, (b"content-encoding", b"gzip")]
+    await app({"type": "http", "method": "POST", "path": "/add-entries", "headers": headers}, receive, take)
+    assert sent[0]["status"] == 400
+    assert trio.current_time() - begun == pytest.approx(IDLE_SECONDS)
+    assert autojump_clock.rate == 0

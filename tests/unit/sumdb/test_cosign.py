@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from mirrorwitness.errors import ConfigurationError, ProofError, RolledBackError, StorageUnavailableError
+from mirrorwitness.errors import ConfigurationError, ProofError, StorageUnavailableError
 from mirrorwitness.fetch import HostGate, open_fetcher
 from mirrorwitness.sumdb.cosign import Cosigner, WitnessClient
 from mirrorwitness.tlog.checkpoint import open_checkpoint
@@ -56,7 +56,9 @@ class Asking:
     def __post_init__(self) -> None:
         fetcher, gate = AskFetcher(*self.witnesses), HostGate()
         clients = [
-            WitnessClient(keys=[key.verifier for key in each.keys], url=each.base, fetcher=fetcher, gate=gate)
+            WitnessClient(
+                keys=[key.verifier for key in each.keys], log=LOG_KEYS, url=each.base, fetcher=fetcher, gate=gate
+            )
             for each in self.witnesses
         ]
         self.cosigner = Cosigner(witnesses=clients, prove=self.prove, deadline=self.deadline, grace=self.grace)
@@ -69,9 +71,11 @@ class Asking:
             raise self.broken
         return LAB.proof(old, new)
 
-    async def ask(self, size: int, *, enough: int = 99) -> Gathered:
+    async def ask(self, size: int, *, enough: int = 99, is_patient: bool = False) -> Gathered:
         note = LAB.sign(LAB.text(size), *LAB.keys)
-        return await self.cosigner.gather(note, is_enough=lambda keys: len(set(keys)) >= enough)
+        return await self.cosigner.gather(
+            note, is_enough=lambda keys: len(set(keys)) >= enough, is_patient=is_patient
+        )
 
 
 def make_witness(*keys: SignerKey, name: str = "w") -> FakeWitness:
@@ -235,34 +239,123 @@ async def test_a_witness_whose_size_never_stands_still() -> None:
     assert asking.proofs == [(1, 50), (2, 50)]
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-async def test_rollback_of_our_own_log_stops_it(order: tuple[int, int], autojump_clock: trio.testing.MockClock) -> None:
-    """A witness cosigned 12, and our storage is back at 7: an alarm, although the other one would have cosigned."""
-    ahead, behind = make_witness(signing.A, name="ahead"), make_witness(signing.B, name="behind")
-    await Asking((ahead,)).ask(12)
-    pair = (ahead, behind)
-    asking = Asking((pair[order[0]], pair[order[1]]))
-    behind.latency = 5
-    with pytest.raises(RolledBackError, match=r"at size 7, and its witness witness-a\.example has cosigned .* 12"):
-        await asking.ask(7)
+async def test_at_the_beginning_everybody_is_heard(autojump_clock: trio.testing.MockClock) -> None:
+    """A slow witness may be the only one that knows better: the deadline counts, not the grace."""
+    quick, slow = make_witness(signing.A, name="quick"), make_witness(signing.B, name="slow")
+    slow.latency = 5
+    assert names(await Asking((quick, slow)).ask(5, enough=1, is_patient=True)) == {signing.A.name, signing.B.name}
 
 
-async def test_rollback_within_one_process_stops_it() -> None:
-    """What a witness cosigned is remembered; a smaller head is not even sent."""
+async def test_attack_a_witness_answers_with_many_good_lines() -> None:
+    """Of one key the newest counts: 60 of each of two witnesses would make a checkpoint that no client reads."""
+    flooding = make_witness(signing.A)
+    flooding.lines = lambda asked: [sign_as(signing.A, asked, timestamp=1 + number % 60) for number in range(7, 67)]
+    (found,) = (await Asking((flooding,)).ask(5)).cosignatures
+    assert found.timestamp == 60
+
+
+def against(found: Gathered) -> list[tuple[str, str, bytes | None]]:
+    return [(each.witness, each.what, each.shown) for each in found.contradictions]
+
+
+@pytest.mark.parametrize(
+    ("size", "root", "what"),
+    [
+        (12, LAB.root(12), "has cosigned a tree of size 12"),
+        (7, FORK.root(7), "does not find it consistent with its size 7: "),
+        (6, FORK.root(6), "does not find it consistent with its size 6: "),
+    ],
+)
+@pytest.mark.parametrize("is_shown", [False, True])
+async def test_rollback_or_fork_of_our_own_log_is_told(size: int, root: Hash, what: str, is_shown: bool) -> None:  # noqa: FBT001
+    """A larger tree, another of our size, another earlier one: proven where the witness shows what it cosigned."""
+    witness, other = make_witness(signing.A, name="ahead"), make_witness(signing.B, name="behind")
+    witness.size, witness.root = size, root
+    note = (LAB if size == 12 else FORK).checkpoint(size)
+    witness.shown = note if is_shown else None
+    asking = Asking((witness, other))
+    found = await asking.ask(7)
+    ((name, said, shown),) = against(found)
+    assert (name, said.startswith(what), shown) == (signing.A.name, True, note if is_shown else None)
+    assert asking.cosigner.counts[signing.A.name, "contradicts"] == 1
+    assert found.failures[signing.A.name] == said
+
+
+async def test_fork_at_our_own_size_said_with_a_409() -> None:
+    """A witness of version 1.0.0 answers another root of our size so: a copy of the log that grew beside it."""
+    witness = make_witness(signing.A)
+    witness.reply = Reply(409, (("content-type", SIZE_TYPE),), b"7\n")
+    witness.shown = FORK.checkpoint(7)
+    assert against(await Asking((witness,)).ask(7)) == [
+        (signing.A.name, "has cosigned another tree of this size", witness.shown)
+    ]
+
+
+async def test_proof_in_the_answer_itself() -> None:
+    """A witness may say what it cosigned in its 422; it needs no address that shows it."""
+    witness = make_witness(signing.A)
+    asking = Asking((witness,))
+    await asking.ask(7)
+    witness.reply = Reply(422, TEXT, FORK.checkpoint(7))
+    assert [shown for _, _, shown in against(await asking.ask(9))] == [FORK.checkpoint(7)]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        b"hello\n",
+        LAB.checkpoint(7),
+        LAB.checkpoint(3),
+        LAB.checkpoint(0),
+        LAB.checkpoint(12).replace(b"12", b"13"),
+        make_lab("b", KeyType.ED25519).checkpoint(12),
+        b"x" * 2_000_000,
+    ],
+)
+async def test_attack_a_witness_shows_what_proves_nothing(shown: bytes) -> None:
+    """No note, our own trees, a broken signature, another log's checkpoint, too much: its word alone is left."""
+    liar = make_witness(signing.A)
+    liar.reply, liar.shown = Reply(409, (("content-type", SIZE_TYPE),), b"12\n"), shown
+    assert against(await Asking((liar,)).ask(7)) == [(signing.A.name, "has cosigned a tree of size 12", None)]
+
+
+async def test_what_a_witness_said_is_not_lost_where_its_proof_is_late(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It shows nothing within the deadline, and others made the quorum: that it contradicted is known all the same."""
+    witness, other = make_witness(signing.A, name="ahead"), make_witness(signing.B, name="behind")
+    witness.size, witness.root, witness.show_latency = 12, LAB.root(12), 1_000
+    found = await Asking((witness, other)).ask(7, enough=1)
+    assert (names(found), [shown for _, _, shown in against(found)]) == ({signing.B.name}, [None])
+    assert trio.current_time() < 2
+
+
+async def test_a_witness_that_agrees_again_counts_again() -> None:
+    """It is asked anew each time, from the beginning; what it once said is not held against it."""
+    witness = make_witness(signing.A)
+    asking = Asking((witness,))
+    witness.reply = Reply(409, (("content-type", SIZE_TYPE),), b"99999\n")
+    assert len((await asking.ask(5)).contradictions) == 1
+    witness.reply = None
+    assert names(await asking.ask(7)) == {signing.A.name}
+    assert witness.asked == [(0, 5), (0, 7)]
+
+
+async def test_rollback_within_one_process_is_told() -> None:
+    """A head that is smaller than what the witness cosigned for us: it is asked from the beginning, and says so."""
     witness = make_witness(signing.A)
     asking = Asking((witness,))
     await asking.ask(12)
-    with pytest.raises(RolledBackError, match="has cosigned a tree of size 12"):
-        await asking.ask(7)
-    assert witness.asked == [(0, 12)]
+    assert [what for _, what, _ in against(await asking.ask(7))] == ["has cosigned a tree of size 12"]
+    assert witness.asked == [(0, 12), (0, 7)]
 
 
-async def test_fork_of_our_own_log_stops_it() -> None:
-    """A witness cosigned another history of ours: it finds no proof, and nothing more is signed."""
+async def test_a_422_to_a_first_request_is_a_broken_witness() -> None:
+    """From 0 there is nothing to contradict."""
     witness = make_witness(signing.A)
-    witness.size, witness.root = 7, FORK.root(7)
-    with pytest.raises(RolledBackError, match=r"does not find it consistent with its size 7: .*"):
-        await Asking((witness,)).ask(12)
+    witness.reply = Reply(422, TEXT, b"no\n")
+    found = await Asking((witness,)).ask(7)
+    assert (found.contradictions, "status 422" in found.failures[signing.A.name]) == ((), True)
 
 
 @pytest.mark.parametrize("broken", [StorageUnavailableError("no tiles"), ProofError("other tiles")])
@@ -281,15 +374,17 @@ async def test_rollback_weighs_more_than_a_storage_that_failed() -> None:
     ahead.size, ahead.root = 12, LAB.root(12)
     behind.size, behind.root = 3, LAB.root(3)
     asking = Asking((behind, ahead), broken=StorageUnavailableError("no tiles"))
-    with pytest.raises(RolledBackError):
-        await asking.ask(7)
+    behind.latency = 0.01
+    assert len((await asking.ask(7)).contradictions) == 1
 
 
 async def test_over_loopback() -> None:
     """The request as the real client sends it."""
     witness = make_witness(signing.A)
     async with serve(witness), open_fetcher() as fetcher:
-        client = WitnessClient(keys=[signing.A.verifier], url=f"{witness.base}/", fetcher=fetcher, gate=HostGate())
+        client = WitnessClient(
+            keys=[signing.A.verifier], log=LOG_KEYS, url=f"{witness.base}/", fetcher=fetcher, gate=HostGate()
+        )
         cosigner = Cosigner(witnesses=[client], prove=Asking((witness,)).prove)
         for size in (3, 7):
             note = LAB.sign(LAB.text(size), *LAB.keys)

@@ -1,4 +1,4 @@
-"""Look-ups on demand: one flight for each package, answers remembered for a minute, failures for a moment."""
+"""Look-ups on demand: one flight for each version, answers remembered for a minute, failures for a moment."""
 
 from __future__ import annotations
 
@@ -94,15 +94,44 @@ async def test_why_a_version_is_not_logged(
     assert len(ingest.calls) == 2
 
 
-async def test_many_look_ups_of_one_package_are_one_flight(autojump_clock: MockClock) -> None:
-    """A hundred clients that ask for two versions cost two questions, one after the other."""
+async def test_many_look_ups_of_one_version_are_one_flight(autojump_clock: MockClock) -> None:
+    """A hundred clients that ask for two versions cost two questions, at the same time."""
     ingest = FakeIngest()
     demand = Demand(ingest)
     async with trio.open_nursery() as nursery:
         for number in range(100):
             nursery.start_soon(demand.ingest_version, LEFT, (ONE, TWO)[number % 2])
-    assert (sorted(ingest.calls), ingest.most) == ([("left", "1.0.0"), ("left", "2.0.0")], 1)
+    assert (sorted(ingest.calls), ingest.most) == ([("left", "1.0.0"), ("left", "2.0.0")], 2)
     assert repr(demand) == "<Demand 0 packages in flight, 2 answers remembered>"
+
+
+async def test_versions_of_one_package_leave_room_for_others(autojump_clock: MockClock) -> None:
+    """A hundred of one are brought some at a time, and one of another package does not wait for them."""
+    versions = [Version(f"1.0.{number}") for number in range(100)]
+    ingest = FakeIngest(*[Ingested(LEFT, listed=frozenset(versions))] * 100)
+    demand = Demand(ingest)
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for version in versions:
+            nursery.start_soon(demand.ingest_version, LEFT, version)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ingest.in_flight == module.AT_ONCE_EACH
+        await demand.ingest_version(PackageName("right"), ONE)
+        assert trio.current_time() - start == pytest.approx(1)
+    assert trio.current_time() - start == pytest.approx(7)
+
+
+async def test_what_another_version_found_out_is_the_answer(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred versions that do not exist, asked for at once, cost as many questions as may be in flight."""
+    monkeypatch.setattr(module, "AT_ONCE_EACH", 2)
+    ingest = FakeIngest(*[Ingested(LEFT, listed=LISTED)] * 2)
+    demand = Demand(ingest)
+    async with trio.open_nursery() as nursery:
+        for number in range(100):
+            nursery.start_soon(demand.ingest_version, LEFT, Version(f"9.0.{number}"))
+    assert len(ingest.calls) == 2
 
 
 async def test_attack_look_ups_of_made_up_versions(autojump_clock: MockClock) -> None:

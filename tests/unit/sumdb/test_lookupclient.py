@@ -71,10 +71,22 @@ async def test_a_version_that_is_not_logged() -> None:
     """The message has what the log says, where that is text."""
     log = make_log(20)
     async with asking(log) as client:
-        with pytest.raises(UpstreamNotFoundError, match=r"size=20: status 404 \(not logged\)$"):
+        with pytest.raises(UpstreamNotFoundError, match=r"^none@1.0.0: not logged$"):
             await client.read_lookup(PackageName("none"), ONE, size=20)
         log.fail("/lookup/none@1.0.0?size=20", Fault.status(404))
-        with pytest.raises(UpstreamNotFoundError, match=r"status 404$"):
+        with pytest.raises(UpstreamNotFoundError, match=r"^none@1.0.0: http\S+size=20: status 404$"):
+            await client.read_lookup(PackageName("none"), ONE, size=20)
+
+
+async def test_what_the_log_says_of_a_version_stands_alone() -> None:
+    """Its sentence names the version: neither address nor version is said twice."""
+    log = make_log(20)
+    log.bodies["/lookup/none@1.0.0?size=20"] = b"none@1.0.0 is not logged: the registry has no package none\n"
+    log.statuses["/lookup/none@1.0.0?size=20"] = 404
+    async with asking(log) as client:
+        with pytest.raises(
+            UpstreamNotFoundError, match=r"^none@1.0.0 is not logged: the registry has no package none$"
+        ):
             await client.read_lookup(PackageName("none"), ONE, size=20)
 
 

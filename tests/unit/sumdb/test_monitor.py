@@ -173,6 +173,8 @@ async def test_split_view_shown_by_a_witness(size: int) -> None:
     assert [item.kind for item in news] == [Kind.FORK]
     body = watched.objects[news[0].evidence.removeprefix("state/")]
     assert check_evidence(parse_evidence(body)).log_keys == (LOG_KEY.verifier,)
+    with pytest.raises(ForkError, match="signed two histories, as state/evidence/"):
+        await watched.run()
 
 
 async def _expect_fork(watched: Watched, log: FakeSumdb, read_tiles: object) -> list[News]:

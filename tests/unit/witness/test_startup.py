@@ -10,13 +10,23 @@ import trio
 
 from mirrorwitness.errors import ConfigurationError, PreconditionFailedError, RolledBackError, StorageUnavailableError
 from mirrorwitness.witness import startup
-from mirrorwitness.witness.records import IDENTITY_KEY, Identity, public_key, record_key
+from mirrorwitness.witness.records import (
+    IDENTITY_KEY,
+    PUBLIC_PREFIX,
+    RECORD_PREFIX,
+    Identity,
+    public_key,
+    record_key,
+)
 from mirrorwitness.witness.startup import check_identity, check_states, open_identity, restore_identity, retire_keys
 from mirrorwitness.witness.state import WitnessState
 from tests.fakes.storage import MemoryStorage
 from tests.unit.witness.world import LOG, NEXT, OTHER, OURS, OURS_PQ, STRANGER, MeddledStorage, World, grow
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mirrorwitness.storage import Listing
     from mirrorwitness.tlog.keys import SignerKey, VerifierKey
 
 A, B, PQ = OURS.verifier, NEXT.verifier, OURS_PQ.verifier
@@ -53,6 +63,80 @@ async def test_rotation_a_then_both_then_b() -> None:
     witness = await world.start(NEXT)
     assert witness.own == (A, B)
     assert [line.name for line in world.published().signatures] == [LOG.origin, NEXT.name]
+
+
+class ListMeddledStorage(MeddledStorage):
+    """Somebody else is faster than what is listed: does something of the test's behind the first list of a prefix."""
+
+    work: tuple[str, Callable[[], Awaitable[object]]] | None = None
+
+    async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> Listing:
+        """List, and let somebody else do something."""
+        page = await super().list(prefix, after=after, limit=limit)
+        if self.work is not None and self.work[0] == prefix:
+            work, self.work = self.work[1], None
+            await work()
+        return page
+
+
+@pytest.mark.parametrize("prefix", [PUBLIC_PREFIX, RECORD_PREFIX])
+@pytest.mark.parametrize("has_anchor", [False, True])
+async def test_race_a_first_cosignature_while_another_process_starts(prefix: str, *, has_anchor: bool) -> None:
+    """Its record may be written, and it published, between any two looks: no state is lost, and that is not said."""
+    storage = ListMeddledStorage()
+    world = World(keys=(OURS,), storage=storage, anchor=MemoryStorage() if has_anchor else None)
+    one = await world.start()
+    storage.work = (prefix, lambda: grow(one, 10))
+    two = await world.start()
+    assert storage.work is None
+    await grow(two, 20, old=10)
+
+
+@pytest.mark.parametrize("prefix", [PUBLIC_PREFIX, RECORD_PREFIX])
+@pytest.mark.parametrize("has_anchor", [False, True])
+async def test_race_two_processes_begin_over_an_empty_storage(prefix: str, *, has_anchor: bool) -> None:
+    """The slower one finds what the faster one signed, and whose it is."""
+    storage = ListMeddledStorage()
+    world = World(keys=(OURS,), storage=storage, anchor=MemoryStorage() if has_anchor else None)
+
+    async def begin() -> None:
+        await grow(await world.start(), 10)
+
+    storage.work = (prefix, begin)
+    two = await world.start()
+    assert storage.work is None
+    await grow(two, 20, old=10)
+
+
+@pytest.mark.parametrize("has_anchor", [False, True])
+async def test_rotation_with_two_replicas(has_anchor: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """One process after the other, each step in all of them before the next: at any moment both sign."""
+    world = World(keys=(OURS,), anchor=MemoryStorage() if has_anchor else None)
+    one, two = await world.start(OURS), await world.start(OURS)
+    size = 0
+    for keys in ((OURS, NEXT), (NEXT,)):
+        for _ in range(2):
+            for witness in (one, two, two, one):
+                await grow(witness, size + 1, old=size)
+                size += 1
+            one, two = two, await world.start(*keys)
+    for witness in (one, two):
+        assert witness.own == (A, B)
+        await grow(witness, size + 1, old=size)
+        size += 1
+
+
+async def test_rotation_that_skips_a_step_signs_nothing() -> None:
+    """A process that has the old key alone reads nothing of one that has the new key alone; restarted, it does."""
+    world = World(keys=(OURS,))
+    old = await world.start(OURS)
+    await grow(old, 10)
+    await world.start(OURS, NEXT)
+    await grow(await world.start(NEXT), 20, old=10)
+    given = await old.add_checkpoint(LOG.request(20, 30))
+    assert given.status == 503
+    assert b"was a key taken in beside them since this process began? then start it again)" in given.body
+    await grow(await world.start(OURS), 30, old=20)
 
 
 async def test_rotation_starts_beside_an_old_key() -> None:

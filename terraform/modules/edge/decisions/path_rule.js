@@ -97,7 +97,7 @@ function answer(status, text, body, seconds) {
       'content-type': { value: 'application/json' },
       'cache-control': { value: 'public, max-age=' + seconds }
     },
-    body: body
+    body: { encoding: 'text', data: body }
   };
 }
 
