@@ -79,7 +79,7 @@ def fail(error: BaseException, schema: str, *, is_json: bool, on_error: OnError 
     """Show an error and end the command with its exit code."""
     code = exit_code(error) or ExitCode.PARTIAL
     message = str(error) or "interrupted"
-    more = {} if on_error is None else on_error(error, code)
+    more: Mapping[str, object] = {} if on_error is None else on_error(error, code)
     if is_json:
         shown = {"kind": type(error).__name__, "message": message}
         print_json(schema, {"error": shown, **more, "exit_code": int(code)})

@@ -16,7 +16,6 @@ SPEC: SARIF 2.1.0 (OASIS).
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -159,7 +158,7 @@ def _fingerprint(item: Checked) -> str:
 def _uri(source: str) -> str:
     """Return a file as a URI; one that is named from where we are, as a reference from there."""
     path = Path(source)
-    return path.as_uri() if path.is_absolute() else quote(os.fsencode(path.as_posix()))
+    return path.as_uri() if path.is_absolute() else quote(path.as_posix(), errors="surrogateescape")
 
 
 def _plain(text: str) -> str:

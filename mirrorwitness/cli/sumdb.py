@@ -97,7 +97,8 @@ def serve(*, listen: str, at: int | None, is_read_only: bool, **given: Any) -> N
     cosigned it; until then the older checkpoint stays. One process adds to a log; a second one loses and stops. Any
     number of --read-only ones may run beside it. SIGTERM stops it gracefully.
 
-    Exits with 4 where a witness saw more of the log than the storage has: it was restored from an older copy.
+    Exits with 4 where a witness saw more of the log than the storage has: it was restored from an older copy. So
+    nothing is added before the quorum has cosigned what is there.
 
     \b
     Example:

@@ -58,7 +58,7 @@ _QUORUM: Final = (
         "mirrors",
         multiple=True,
         metavar="VKEY=URL",
-        help="A log mirror that gets all entries, at its submission prefix; counts where --policy names it. Repeatable.",
+        help="A log mirror that gets all entries; counts where --policy names it. Repeatable.",
     ),
     click.option(
         "--policy",

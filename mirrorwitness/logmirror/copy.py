@@ -5,8 +5,8 @@
 Rules:
 
 - What is stored was proven before (`mirrorwitness.logmirror.decision.check_package`, or a tree whose root the log
-  signed). The same entries may be stored by several tasks and replicas at once: what is full is only ever added, and one
-  that is there already has to be the same.
+  signed). The same entries may be stored by several tasks and replicas at once: what is full is only ever added, and
+  one that is there already has to be the same.
 - The edge of the tree (`mirrorwitness.sumdb.growth.Edge`) is kept in memory; after a restart it is computed from what
   is stored, at most 255 tiles of each level. It goes on only when everything that it stands on is stored.
 - Partial tiles are written for the sizes that are committed, which need not be where an upload ended (`LogCopy.cut`),
@@ -23,7 +23,6 @@ SPEC: C2SP tlog-tiles (July 2026); tlog-mirror, "Implementation Considerations".
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -36,9 +35,10 @@ from mirrorwitness.errors import (
     StorageUnavailableError,
 )
 from mirrorwitness.logmirror.paths import partial_prefix, tile_key
+from mirrorwitness.logmirror.pruning import Partials
 from mirrorwitness.storage.side_by_side import for_each
+from mirrorwitness.storage.walk import list_keys
 from mirrorwitness.sumdb.growth import EMPTY_EDGE, Edge, edge_bundle, grow
-from mirrorwitness.sumdb.pruning import Partials
 from mirrorwitness.tlog.entries import MAX_ENTRY_BYTES, format_entries, parse_entries
 from mirrorwitness.tlog.merkle import HASH_BYTES, Hash, leaf_hash, root_of
 from mirrorwitness.tlog.tile_hashes import TileHashes
@@ -78,7 +78,7 @@ class LogCopy:
         self._storage = storage
         self._stored = stored
         self._edge: Edge | None = None
-        self._partials = Partials(storage, where=partial(partial_prefix, origin))
+        self._partials = Partials()
         self._partials.note(stored)
         self._lock = trio.Lock()
 
@@ -159,7 +159,10 @@ class LogCopy:
             StorageError: the storage failed; the same call again goes on.
         """
         async with self._lock:
-            await self._partials.prune(size)
+            for place in self._partials.unneeded(size):
+                for key in await list_keys(self._storage, partial_prefix(self.origin, place)):
+                    await self._storage.delete(key)
+                self._partials.forget(place)
 
     async def _append(self, edge: Edge, entries: Sequence[bytes]) -> None:
         grown = await trio.to_thread.run_sync(grow, edge, entries) if is_long(entries) else grow(edge, entries)

@@ -7,6 +7,8 @@ Rules:
 - The time is taken under the log's lock and never goes back (`mirrorwitness.witness.service.CLOCK_STEP`).
 - What is signed is recorded, shown in the anchor and published before anybody gets it (P7): that is
   `mirrorwitness.witness.state`, which also refuses to go on from a state that was restored.
+- What this process signed within the last `FRESH_SECONDS` is given again: an upload of nothing needs no signature of
+  anybody, and must not cost us one, and writes, each time.
 - A cosigner that was stopped (`Cosigner.stop`) signs nothing more, for no log and no request that is in work.
 
 *Concurrency*: any number of tasks; of one log one signs at a time, and other processes are met by the swap.
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import ConfigurationError, PreconditionFailedError, ProofError, StorageUnavailableError
 from mirrorwitness.tlog.cosignature import Statement, cosigned_message, make_line
+from mirrorwitness.tlog.note import parse_note
 from mirrorwitness.witness.records import format_cosigned, make_record
 from mirrorwitness.witness.service import CLOCK_STEP
 
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from mirrorwitness.witness.state import Held, WitnessState
 
 __all__ = ["Cosigned", "Cosigner", "Overtaken"]
+
+FRESH_SECONDS: Final = 5
+"""Age up to which a cosignature is as good as a new one: as long as caches may keep a checkpoint of ours."""
 
 SWAP_TRIES: Final = 3
 """How often a signature is made anew because another replica was faster."""
@@ -88,6 +94,7 @@ class Cosigner:
         self._state = state
         self._signers = signers
         self._now = now
+        self._given: dict[str, Cosigned] = {}  # what this process signed last, each written to all places
 
     def __repr__(self) -> str:
         return f"<Cosigner {', '.join(signer.verifier.name for signer in self._signers)}>"
@@ -122,16 +129,6 @@ class Cosigner:
         async with self._state.lock(origin):
             await self._state.publish_again(origin)
 
-    async def halt(self, origin: str, reason: str, shown: tuple[OpenedCheckpoint, tuple[Cosignature, ...]]) -> None:
-        """Sign nothing more for a log: somebody showed a signature of ours that the state does not know.
-
-        Raises:
-            RolledBackError: something that contradicts it is published, too.
-            StorageError: it could not be written; it holds in this process all the same.
-        """
-        async with self._state.lock(origin):
-            await self._state.halt(origin, reason, shown)
-
     async def cosign(self, opened: OpenedCheckpoint) -> Cosigned | Overtaken:
         """Sign a checkpoint, or the latest one again with a newer time.
 
@@ -152,6 +149,9 @@ class Cosigner:
                     raise ProofError(
                         f"{tree}: the root {held.latest.root.hex()} of that size was signed, expected the same one"
                     )
+                fresh = self._find_fresh(opened, held)
+                if fresh is not None:
+                    return fresh
                 try:
                     return await self._sign(opened, held)
                 except PreconditionFailedError:
@@ -176,7 +176,17 @@ class Cosigner:
         record = make_record(tree, timestamp=timestamp, note=note, before=(held.latest.size, held.timestamp))
         self._check_not_stopped()
         await self._state.advance(held, record)
-        return Cosigned(tuple(lines), note)
+        done = self._given[tree.origin] = Cosigned(tuple(lines), note)
+        return done
+
+    def _find_fresh(self, opened: OpenedCheckpoint, held: Held) -> Cosigned | None:
+        """Return what was signed of this very checkpoint a moment ago, and is still the latest."""
+        self._check_not_stopped()
+        given = self._given.get(held.origin)
+        if given is None or held.record is None or held.record.checkpoint.encode() != given.note:
+            return None
+        is_same = parse_note(given.note).text == opened.note.text
+        return given if is_same and 0 <= self._now() - held.timestamp < FRESH_SECONDS else None
 
     def _check_not_stopped(self) -> None:
         if self.stopped is not None:

@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import MirrorWitnessError, RolledBackError, SecurityError, UpstreamError
+from mirrorwitness.logmirror.cosigner import Overtaken
 from mirrorwitness.logmirror.decision import Pending
 from mirrorwitness.logmirror.protocol import bundle_start
 from mirrorwitness.logmirror.reading import BUNDLES_AT_ONCE, TreeReader
@@ -176,7 +177,7 @@ class Puller:
     async def _commit(self, head: OpenedCheckpoint, *, is_same: bool) -> Polled:
         tree = head.checkpoint
         pending = Pending(tree.size, tree.root, format_cosigned(head, ()))
-        given = await self._mirror.commit(self.log, pending)
-        if given.status != 200:  # noqa: PLR2004 - of HTTP
-            return self._refuse(given)
+        done = await self._mirror.finish(self.log, pending)
+        if isinstance(done, Overtaken):
+            return self.end(Action.REFUSED, f"a larger tree, of size {done.latest.size}, was cosigned meanwhile")
         return Polled(self.log.origin, Action.REFRESHED if is_same else Action.COSIGNED, self._size, tree.size)

@@ -57,7 +57,7 @@ from mirrorwitness.witness.service import RETRY_SECONDS, Fork
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from mirrorwitness.logmirror.cosigner import Cosigner
+    from mirrorwitness.logmirror.cosigner import Cosigned, Cosigner
     from mirrorwitness.logmirror.decision import Known
     from mirrorwitness.logmirror.receiving import ReceiveBytes
     from mirrorwitness.logmirror.record import PendingRecord
@@ -231,27 +231,43 @@ class LogMirror:
     async def commit(self, log: WitnessedLog, pending: Pending) -> Answer:
         """Finish the tree of a pending checkpoint, and cosign it; 200 with our lines, or 409 where it is too old."""
         try:
-            opened = open_checkpoint(pending.note, log.keys, origin=log.origin)
-            _, known = await self.know(log)
-            if known.mirror is None or (known.mirror.size, known.mirror.root) != (pending.size, pending.root):
-                root = await self._copies[log.origin].cut(pending.size)
-                if root != pending.root:
-                    raise SecurityError(
-                        f"{log.origin}: what is stored has the root {root.hex()} at size {pending.size}, the log "
-                        f"signed {pending.root.hex()}; the storage is damaged, and nothing is signed"
-                    )
-            await self.settle(log)
-            done = await self._cosigner.cosign(opened)
+            done = await self.finish(log, pending)
             if isinstance(done, Overtaken):
                 return await self.conflict(log, anew=True)
         except MirrorWitnessError as error:
             return self.fail(log.origin, error)
+        return Answer(200, format_lines(done.lines))
+
+    async def finish(self, log: WitnessedLog, pending: Pending) -> Cosigned | Overtaken:
+        """Finish the tree of a pending checkpoint, and cosign it where no larger one was cosigned meanwhile.
+
+        Raises:
+            SignatureError: no key of the log signed it.
+            SecurityError: what is stored is not the tree that the log signed.
+            RolledBackError: the state is behind what was cosigned.
+            ConfigurationError: the cosigner was stopped.
+            StorageError: storage or key failed, or entries are missing.
+        """
+        opened = open_checkpoint(pending.note, log.keys, origin=log.origin)
+        _, known = await self.know(log)
+        copy = self._copies[log.origin]
+        if known.mirror is None or (known.mirror.size, known.mirror.root) != (pending.size, pending.root):
+            root = await copy.cut(pending.size)
+            if root != pending.root:
+                raise SecurityError(
+                    f"{log.origin}: what is stored has the root {root.hex()} at size {pending.size}, the log "
+                    f"signed {pending.root.hex()}; the storage is damaged, and nothing is signed"
+                )
+        await self.settle(log)
+        done = await self._cosigner.cosign(opened)
+        if isinstance(done, Overtaken):
+            return done
         _log.info("log_mirrored", extra={"origin": log.origin, "size": pending.size})
         try:
-            await self._copies[log.origin].prune(pending.size)
+            await copy.prune(pending.size)
         except MirrorWitnessError as error:
-            self.fail(log.origin, error)  # of no matter to the client; the next commit goes on
-        return Answer(200, format_lines(done.lines))
+            self.fail(log.origin, error)  # of no matter to anybody: the next commit goes on
+        return done
 
     async def conflict(
         self, log: WitnessedLog, wanted: Pending | None = None, *, status: int = 409, anew: bool = False
@@ -339,9 +355,6 @@ class LogMirror:
         return Answer(200, b"")
 
     async def _refuse(self, verdict: Refused, request: AddCheckpoint, log: WitnessedLog, known: Known) -> Answer:
-        if verdict.ours is not None:
-            await self._cosigner.halt(log.origin, verdict.text, verdict.ours)
-            _log.error("logmirror_rolled_back", extra={"origin": log.origin, "error": verdict.text})
         if verdict.fork is not None and known.current is not None:
             _log.error("log_forked", extra={"origin": log.origin, "size": known.current.size})
             self.forks += 1

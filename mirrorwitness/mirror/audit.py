@@ -144,6 +144,7 @@ class Audit:
     counts: Counter[str] = field(default_factory=Counter)
     coverage: Coverage = field(default_factory=Coverage)
     _first: dict[str, Finding] = field(default_factory=dict[str, Finding])
+    _trees: dict[int, tuple[bytes, str]] = field(default_factory=dict[int, tuple[bytes, str]])
 
     def __repr__(self) -> str:
         return f"<Audit {self.counts['packages']} packages, {self.counts['findings']} findings>"
@@ -258,9 +259,14 @@ class Audit:
         self.counts["proofs"] += 1
         try:
             claim = Claim(version, manifest.integrity, manifest.shasum, sri)
-            check_proof(body, name=name, claim=claim, terms=proofs.terms, registry=proofs.registry)
+            checked = check_proof(body, name=name, claim=claim, terms=proofs.terms, registry=proofs.registry)
         except (SecurityError, UpstreamError) as error:
             self._find(FindingKind.WRONG_PROOF, name, version, key, str(error))
+            return
+        root, first = self._trees.setdefault(checked.size, (checked.root, key))
+        if root != checked.root:
+            reason = f"the log signed two trees of size {checked.size}, here and in {first}: it forked, keep both files"
+            self._find(FindingKind.WRONG_PROOF, name, version, key, reason)
 
     async def _check_recorded(self, name: PackageName, record: PackageRecord, limiter: trio.CapacityLimiter) -> None:
         """Check what the record says is served, one after another: a doubtful package is rare."""

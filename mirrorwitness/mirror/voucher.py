@@ -172,11 +172,13 @@ class CheckedProof:
         record: the record in it.
         index: its leaf.
         size: the size of the tree that it is proven in.
+        root: that tree's root.
     """
 
     record: Record
     index: int
     size: int
+    root: bytes
 
 
 def find_contradiction(record: Record, claim: Claim, *, registry: str | None = None) -> str | None:
@@ -247,4 +249,5 @@ def check_proof(
     reason = find_contradiction(record, claim, registry=registry)
     if reason is not None:
         raise EquivocationError(f"{name}@{claim.version}: {reason} (leaf {proof.index})")
-    return CheckedProof(record, proof.index, verdict.opened.checkpoint.size)
+    tree = verdict.opened.checkpoint
+    return CheckedProof(record, proof.index, tree.size, tree.root)

@@ -6,7 +6,7 @@ import base64
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.npm.times import format_time
 from mirrorwitness.sumdb.proofbundle import format_bundle, group_proofs
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from mirrorwitness.tlog.policy import PolicyVerdict
 
 __all__ = ["Believed", "CheckReport", "Checked"]
+
+
+STALE_SECONDS: Final = 24 * 3600
+"""Age of the newest cosignature at which a checkpoint is told to be old: databases have theirs renewed every hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class CheckReport:
         is_first: nothing of this log was verified before, so its checkpoint was compared with none.
         shown: the checkpoint that the log shows, where it is older than what was verified before.
         is_compared: whether that one was compared; the log may not serve what it takes.
+        checked_at: when the log was asked, in seconds since 1970; None offline.
         unsaved: why what was verified could not be kept for the next run; empty where it was.
         traffic: what was downloaded.
         remembered: how many versions were answered by what an earlier run verified.
@@ -121,6 +126,7 @@ class CheckReport:
     is_first: bool = False
     shown: Checkpoint | None = None
     is_compared: bool = True
+    checked_at: float | None = None
     unsaved: str = ""
     traffic: Traffic = field(default_factory=Traffic)
     remembered: int = 0
@@ -163,6 +169,12 @@ class CheckReport:
                 f"the log shows an older tree, of size {self.shown.size}, than was verified before: it, or a cache "
                 "before it, hides what was logged since. Everything was checked in the newest that is known, where the "
                 "policy accepts that"
+            )
+        cosigned = max((at for item in self.believed for _, at in item.cosigners), default=0)
+        if self.checked_at is not None and cosigned and self.checked_at - cosigned > STALE_SECONDS:
+            sentences.append(
+                f"the newest cosignature is of {_when(cosigned)}, more than a day ago: the log stands still, or a "
+                "cache before it shows an old tree and hides what was logged since"
             )
         if not self.is_compared:
             sentences.append(

@@ -76,6 +76,10 @@ PATIENCE: Final = Patience(connect=10 * SECONDS, head=30 * SECONDS, grace=15 * S
 GIVE_UP: Final = 2 * LOOKUPS_AT_ONCE
 """Look-ups in a row without an answer after which no more are sent: a log that hangs costs minutes, and not hours."""
 
+LONGEST_PAUSE: Final = 20 * SECONDS
+"""How long a log can make us wait with 429 or 503, whatever it asks for: somebody sits before this, or pays for a job.
+One that asks for more is not reached in this run."""
+
 _FLAG: Final = re.compile(r"(?P<vkeys>\S+?)(?:=(?P<url>https?://\S+))?")
 _ADDRESS: Final = re.compile(r"https?://\S+: ")
 _SHOWN: Final = 300
@@ -163,6 +167,7 @@ async def _check_online(
             is_first=head.is_first,
             shown=next((item.shown for item in heads if item.shown is not None), None),
             is_compared=all(item.is_compared for item in heads),
+            checked_at=datetime.now(UTC).timestamp(),
             unsaved=unsaved,
             traffic=traffic(),
             remembered=client.remembered,
@@ -321,8 +326,16 @@ async def _open_client(
     options = FetchOptions(patience=PATIENCE, user_agent=make_user_agent(None))
     gate = HostGate(max_in_flight=max(LOOKUPS_AT_ONCE, TILES_AT_ONCE))
     async with open_fetcher(options) as fetcher, open_local(wishes.state) as storage:
-        log = LogClient(log=terms, url=url, dialect=Dialect.TILES, fetcher=fetcher, gate=gate, tries=wishes.tries)
-        lookups = LookupClient(url=url, fetcher=fetcher, gate=gate, tries=wishes.tries)
+        log = LogClient(
+            log=terms,
+            url=url,
+            dialect=Dialect.TILES,
+            fetcher=fetcher,
+            gate=gate,
+            tries=wishes.tries,
+            max_pause=LONGEST_PAUSE,
+        )
+        lookups = LookupClient(url=url, fetcher=fetcher, gate=gate, tries=wishes.tries, max_pause=LONGEST_PAUSE)
         client = SumdbClient(
             terms=terms,
             source=log,

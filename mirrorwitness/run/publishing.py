@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mirrorwitness.fetch import Backoff
     from mirrorwitness.run.pushing import MirrorPush
     from mirrorwitness.storage import Storage
+    from mirrorwitness.sumdb.cosign import Asked
     from mirrorwitness.sumdb.log import Log
     from mirrorwitness.sumdb.quorum import KnownWitness
     from mirrorwitness.tlog.keys import VerifierKey
@@ -158,7 +159,12 @@ async def open_publisher(
             WitnessClient(keys=each.keys, log=log.verifiers, url=each.url, fetcher=fetcher, gate=gate)
             for each in quorum.witnesses
         ]
-        asked = [*clients, *(push for push in pushes if quorum.is_counted(push.name))]
+        asked: list[Asked] = [*clients, *(push for push in pushes if quorum.is_counted(push.name))]
+
+        def tell(note: bytes) -> None:
+            for push in pushes:
+                push.want(note)
+
         yield Publisher(
             log=log,
             cosigner=Cosigner(witnesses=asked, prove=lambda old, new, root: prover.consistency(old, new, root=root)),
@@ -167,7 +173,7 @@ async def open_publisher(
             size=size,
             refresh=wishes.refresh,
             tries=wishes.tries,
-            on_published=lambda note: [push.want(note) for push in pushes],
+            on_published=tell,
         )
 
 

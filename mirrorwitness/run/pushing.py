@@ -115,7 +115,12 @@ class MirrorPush:
         self._wanted = open_checkpoint(note, self._log, origin=self._log[0].name)
         self._woken.set()
 
-    async def ask(self, note: bytes, statement: Statement, prove: Prove) -> tuple[Cosignature, ...] | Contradiction:  # noqa: ARG002 - it proves entries as well, from tiles
+    async def ask(
+        self,
+        note: bytes,
+        statement: Statement,
+        prove: Prove,  # noqa: ARG002 - it proves entries as well, from tiles
+    ) -> tuple[Cosignature, ...] | Contradiction:
         """Bring the tree of a head to the mirror, and return its cosignatures; as `WitnessClient.ask`.
 
         Where there is no time for it `run` goes on with it.
@@ -139,9 +144,7 @@ class MirrorPush:
         failures = 0
         while True:
             if failures:
-                await trio.sleep(
-                    backoff(failures, base=self._tries.base, cap=self._tries.cap, jitter=self._jitter())
-                )
+                await trio.sleep(backoff(failures, base=self._tries.base, cap=self._tries.cap, jitter=self._jitter()))
             else:
                 await self._woken.wait()
             self._woken = trio.Event()

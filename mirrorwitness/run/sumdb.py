@@ -264,7 +264,10 @@ async def _open_log(storage: Storage, keys: Sequence[SignerKey]) -> Log:
 
 async def _serve_reading(wishes: SumdbWishes, serve: Callable[[App], Awaitable[None]]) -> None:
     async with open_mirror(wishes.session.config) as storage:
-        await read_identity(storage)
+        published = await read_published(storage, await read_identity(storage))
+        newest = 0 if published is None else published[0].checkpoint.size
+        if wishes.at is not None and wishes.at > newest:
+            raise ConfigurationError(f"--at {wishes.at}: the newest tree that is published has {newest} records")
         app = make_sumdb_app(storage=storage, lookups=Lookups(storage=storage), at=wishes.at, traffic=Traffic())
         await serve(app)
 

@@ -27,11 +27,6 @@ class Trouble(StrEnum):
     OTHER = "check-failed"
     """The check could not be made: what was given, or what is kept on this machine, cannot be used."""
 
-    @property
-    def is_divergence(self) -> bool:
-        """Whether the log is caught at something."""
-        return self in {Trouble.FORK, Trouble.BAD_CHECKPOINT, Trouble.BAD_TREE}
-
 
 _OF: Final[tuple[tuple[type[MirrorWitnessError], Trouble], ...]] = (
     (ForkError, Trouble.FORK),

@@ -77,9 +77,11 @@ class _History:
     lines: tuple[tuple[Version, int, Event], ...]
 
     def at(self, size: int) -> View:
-        newest = {version: event for version, index, event in self.lines if index < size}
+        lines = [line for line in self.lines if line[1] < size]
+        newest = {version: event for version, _, event in lines}
         versions = frozenset(version for version, event in newest.items() if event is Event.PUBLISH)
-        return View(f"{size} {self.source}", versions, frozenset(newest))
+        # By the last leaf, not by the size: who asks for one size after another must not fill a cache with one view.
+        return View(f"{lines[-1][1] if lines else 'nothing'} {self.source}", versions, frozenset(newest))
 
 
 class Views:
@@ -113,7 +115,7 @@ class Views:
         if info is None:
             info, is_index = await self._stat(record_key(name)), False
         if info is None:
-            return View(f"{size} nothing", frozenset(), frozenset())
+            return View("nothing", frozenset(), frozenset())
         known = self._kept.get(info.key)
         if known is None or known.source != info.etag:
             known = await (self._read_index(name, info) if is_index else self._read_record(name, info))

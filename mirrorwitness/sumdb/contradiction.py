@@ -2,8 +2,8 @@
 
 Rules:
 
-- A claim is *proven* by a checkpoint that our own log's keys signed and that our head does not go on from: a larger tree,
-  or another one of the same or a smaller size. Nobody but a holder of the log's keys can make one.
+- A claim is *proven* by a checkpoint that our own log's keys signed and that our head does not go on from: a larger
+  tree, or another one of the same or a smaller size. Nobody but a holder of the log's keys can make one.
 - Everything else is the witness's word. It may be true: a witness does not have to show what it cosigned.
 
 What it does not do: ask the witness (`mirrorwitness.sumdb.cosign`), or decide what follows

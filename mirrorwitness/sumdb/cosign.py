@@ -18,8 +18,8 @@ Rules:
 What it does not do: say how many witnesses are enough, or what follows from a contradiction, repeat, or publish
 (`mirrorwitness.sumdb.publisher`).
 
-SPEC: C2SP tlog-witness, "add-checkpoint" and "get-checkpoint" at the submission prefix; C2SP tlog-cosignature. Witnesses
-of version 1.0.0 answer another root of the same size with 409, later ones with 422.
+SPEC: C2SP tlog-witness, "add-checkpoint", and the monitoring GET at the submission prefix; C2SP tlog-cosignature.
+Witnesses of version 1.0.0 answer another root of the same size with 409, later ones with 422.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Rules:
 
-- Of one version one look-up is in flight; others wait for it, and are answered by what it found. Several versions of one
-  package are in flight at once, up to `AT_ONCE_EACH`, and share its document (`mirrorwitness.sumdb.documents`).
+- Of one version one look-up is in flight; others wait for it, and are answered by what it found. Several versions of
+  one package are in flight at once, up to `AT_ONCE_EACH`, and share its document (`mirrorwitness.sumdb.documents`).
 - What was found is remembered for `REMEMBERED`, and with it what the registry lists: a thousand clients that ask for
   versions that do not exist cost the registry one request a minute for each package. A registry that could not be asked
   is left alone for `FAILED`.
@@ -43,7 +43,7 @@ REMEMBERED: Final = 60 * SECONDS
 FAILED: Final = 5 * SECONDS
 
 AT_ONCE: Final = 32
-"""Versions in flight: as many as a follower works on packages. Each may hold a document of up to 128 MB, mostly 100 kB."""
+"""Versions in flight, as many as a follower has packages. Each may hold a document of 128 MB; most have 100 kB."""
 
 AT_ONCE_EACH: Final = 16
 """Versions of one package in flight: one whose registry is slow leaves room for others."""

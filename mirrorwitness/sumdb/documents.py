@@ -2,8 +2,8 @@
 
 Rules:
 
-- A document is read for the first who needs it; whoever comes while it is in use, or within `KEPT`, is given the same. So
-  a lockfile with a hundred versions of one package costs one document.
+- A document is read for the first who needs it; whoever comes within `KEPT` is given the same. So a lockfile with a
+  hundred versions of one package costs one document.
 - What could not be read is not tried again within `FAILED` by those who wait for it.
 - Of documents that nobody uses at most `MAX_KEPT_BYTES` are kept.
 
@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mirrorwitness.errors import UpstreamError
-from mirrorwitness.npm.names import PackageName, Version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from msgspec import Raw
 
+    from mirrorwitness.npm.names import PackageName, Version
     from mirrorwitness.npm.packument import Packument
 
 __all__ = ["KEPT", "Document", "Documents"]

@@ -48,8 +48,9 @@ __all__ = ["KeyCheck"]
 AT_ONCE: Final = 16
 """Objects that are read at once."""
 
-INDEXES_KEPT: Final = 512
-"""Indexes that are kept while records go by: those of one package mostly stand close to each other."""
+LINES_KEPT: Final = 200_000
+"""Lines of indexes that are kept while records go by, of some 300 bytes each: 60 MB, and one index more. Those of one
+package mostly stand close to each other; an index of 40,000 versions counts as what it is."""
 
 
 class KeyCheck:
@@ -68,6 +69,7 @@ class KeyCheck:
         self._storage = storage
         self._tell = tell
         self._kept: OrderedDict[PackageName, frozenset[IndexLine]] = OrderedDict()
+        self._kept_lines = 0
         self._missing = 0  # lines that records should have, and have not
         self._records = 0
         self._lines = 0
@@ -84,14 +86,19 @@ class KeyCheck:
         there = self._kept.get(name)
         if there is None:
             there = await self._read(name)
-            self._kept[name] = there
-            if len(self._kept) > INDEXES_KEPT:
-                self._kept.popitem(last=False)
+            self._keep(name, there)
         missing = [line for line in lines if line not in there]
         if missing:
             self._missing += len(missing)
             found = f"no line {str(missing[0])!r}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
             self._tell(index_key(name), found, "one for each record")
+
+    def _keep(self, name: PackageName, lines: frozenset[IndexLine]) -> None:
+        """Keep an index, and forget the oldest where there are too many lines."""
+        self._kept_lines += len(lines) - len(self._kept.pop(name, ()))
+        self._kept[name] = lines
+        while self._kept_lines > LINES_KEPT and len(self._kept) > 1:
+            self._kept_lines -= len(self._kept.popitem(last=False)[1])
 
     async def check(self, size: int) -> None:
         """Go through all keys of indexes and tiles, after all records of the tree of a size went by."""

@@ -17,8 +17,8 @@ Rules:
 What it does not do: choose packages, repeat what failed (`mirrorwitness.mirror.attempt`), or bound look-ups on demand
 (`mirrorwitness.sumdb.demand`).
 
-*Concurrency*: several packages at once, and several versions of one (`Ingest.run_version`), which share one document; of
-one package one `Ingest.run` at a time, which is the caller's business. Two that bring one version at one time log it once.
+*Concurrency*: several packages at once, and several versions of one (`Ingest.run_version`), which share one document;
+of one package one `Ingest.run` at a time, which is the caller's business. Two that bring one version log it once.
 *Cancellation*: at any point; records that were offered may be logged.
 
 SPEC: research/A 2.3, research/B 7.

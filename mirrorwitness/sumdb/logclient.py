@@ -25,6 +25,7 @@ from mirrorwitness.errors import (
     UpstreamProtocolError,
     UpstreamRefusedError,
 )
+from mirrorwitness.fetch import MAX_PAUSE
 from mirrorwitness.storage.side_by_side import for_each
 from mirrorwitness.sumdb.served import TRIES, Served, check_base
 from mirrorwitness.tlog.checkpoint import GO_ORIGIN, open_checkpoint
@@ -76,6 +77,7 @@ class LogClient:
         fetcher: the door to HTTP.
         gate: manners, shared with others.
         tries: repetition.
+        max_pause: longest pause in seconds that it can ask for with 429 or 503.
 
     Raises:
         ConfigurationError: the URL is none that a log can be read at.
@@ -90,9 +92,11 @@ class LogClient:
         fetcher: Fetcher,
         gate: HostGate,
         tries: Backoff = TRIES,
+        max_pause: float = MAX_PAUSE,
     ) -> None:
         self.log = log
-        self._served = Served(url=url, owner=f"log {log.origin!r}", fetcher=fetcher, gate=gate, tries=tries)
+        owner = f"log {log.origin!r}"
+        self._served = Served(url=url, owner=owner, fetcher=fetcher, gate=gate, tries=tries, max_pause=max_pause)
         self._dialect = dialect_of(log.origin, dialect)
 
     def __repr__(self) -> str:

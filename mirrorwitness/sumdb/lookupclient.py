@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import UpstreamNotFoundError
+from mirrorwitness.fetch import MAX_PAUSE
 from mirrorwitness.sumdb.lookups import MAX_LOOKUP_BYTES, lookup_path
 from mirrorwitness.sumdb.records import is_recorded_version
 from mirrorwitness.sumdb.served import TRIES, Served
@@ -38,13 +39,22 @@ class LookupClient:
         fetcher: the door to HTTP.
         gate: manners, shared with others.
         tries: repetition.
+        max_pause: longest pause in seconds that it can ask for with 429 or 503.
 
     Raises:
         ConfigurationError: the URL is none that a log can be read at.
     """
 
-    def __init__(self, *, url: str, fetcher: Fetcher, gate: HostGate, tries: Backoff = TRIES) -> None:
-        self._served = Served(url=url, owner="--sumdb", fetcher=fetcher, gate=gate, tries=tries)
+    def __init__(
+        self,
+        *,
+        url: str,
+        fetcher: Fetcher,
+        gate: HostGate,
+        tries: Backoff = TRIES,
+        max_pause: float = MAX_PAUSE,
+    ) -> None:
+        self._served = Served(url=url, owner="--sumdb", fetcher=fetcher, gate=gate, tries=tries, max_pause=max_pause)
 
     def __repr__(self) -> str:
         return f"<LookupClient at {self._served.base}>"

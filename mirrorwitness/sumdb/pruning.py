@@ -4,8 +4,8 @@ A log that grows by a few records at a time writes its last bundle again each ti
 hundred times what the records are. SPEC: tlog-tiles: partial tiles may be deleted once the full one is there; a client
 that looks for one takes the full one.
 
-A sequencer remembers where it wrote partial ones. What one left that was killed is found by the next one, as far back as
-`LOOKED_BACK` full tiles of each level; what is older stays, and does no harm.
+A sequencer remembers where it wrote partial ones. What one left that was killed is found by the next one, as far back
+as `LOOKED_BACK` full tiles of each level; what is older stays, and does no harm.
 
 What it does not do: remove what a reader of the published tree needs.
 """
@@ -22,8 +22,6 @@ from mirrorwitness.sumdb.paths import parse_tile_key, partial_prefix, tile_key
 from mirrorwitness.tlog.tiles import TILE_WIDTH, EntriesTile, Tile, edge_tiles, width_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from collections.abc import Iterator
 
     from mirrorwitness.storage import Storage
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Partials"]
 
 LOOKED_BACK: Final = 1000
-"""Full tiles before the edge's own thousand, of each level: they have a folder of their own, so one listing finds what is
-partial. A quarter of a million records: a sequencer that was killed had published less than that ago."""
+"""Full tiles before the edge's own thousand, of each level: they have a folder of their own, so one listing finds what
+is partial. A quarter of a million records: a sequencer that was killed had published less than that ago."""
 
 _PARTIAL: Final = ".p/"
 
@@ -42,12 +40,10 @@ class Partials:
 
     Args:
         storage: where the log is.
-        where: returns the prefix of the partial ones of a place.
     """
 
-    def __init__(self, storage: Storage, *, where: Callable[[Tile | EntriesTile], str] = partial_prefix) -> None:
+    def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._where = where
         self._places: set[Tile | EntriesTile] = set()
 
     def __repr__(self) -> str:
@@ -89,7 +85,7 @@ class Partials:
             StorageError: the storage failed; the same call again goes on.
         """
         for place in [place for place in self._places if _is_full(place, size)]:
-            for key in await list_keys(self._storage, self._where(place)):
+            for key in await list_keys(self._storage, partial_prefix(place)):
                 await self._storage.delete(key)
             self._places.discard(place)
 

@@ -7,11 +7,11 @@ Rules:
 - The newest head is asked for, never one after the other: heads that grew meanwhile are published together.
 - An attempt that fails is repeated, with growing delays and jitter. An unchanged head is cosigned again after
   `refresh`, so that its cosignatures stay young.
-- A witness that saw more of our log than there is, or another history of it, stops everything where it *proves* it: our
-  storage was restored from an older copy, or somebody else signs with our key, and to go on would sign a second history.
-  What it showed is kept. Where there is its word alone, that stops a process that found its head in the storage: an older
-  copy is the likeliest reason, and nobody else can know. A process that made its head itself, by compare-and-swap, knows
-  better: there it is an alarm, the witness counts as silent, and the quorum decides.
+- A witness that saw more of our log than there is, or another history of it, stops everything where it *proves* it:
+  our storage was restored from an older copy, or somebody else signs with our key, and to go on would sign a second
+  history. What it showed is kept. Where there is its word alone, that stops a process that found its head in the
+  storage: an older copy is the likeliest reason, and nobody else can know. A process that made its head itself, by
+  compare-and-swap, knows better: there it is an alarm, the witness counts as silent, and the quorum decides.
 - Until this process has extended the log all witnesses are heard, the slow ones as well.
 
 *Errors*: a storage that does not answer and a quorum that is not met are tried again; all others go up, and end the
@@ -279,8 +279,8 @@ class Publisher:
         if not self._log.is_own_head:
             raise RolledBackError(
                 f"{_say(head, found[0])}, and does not prove it. Most likely the log's storage was restored from an"
-                " older copy, so nothing is added: find the newest copy. Where you know that the witness is wrong, go on"
-                " without it: take it out of --witness and --policy"
+                " older copy, so nothing is added: find the newest copy. Where you know that the witness is wrong, go"
+                " on without it: take it out of --witness and --policy"
             )
 
     async def _keep(self, note: bytes) -> str:

@@ -59,9 +59,7 @@ def parse_witness_flags(texts: Iterable[str], *, flag: str = "--witness") -> tup
         # Base64 ends in up to two equals signs, so the URL begins at the first one that a scheme follows.
         vkey, separator, rest = text.partition("=http")
         if not separator:
-            raise ConfigurationError(
-                f"{flag} {text[:_SHOWN]!r}: expected VKEY=URL, the URL with http:// or https://"
-            )
+            raise ConfigurationError(f"{flag} {text[:_SHOWN]!r}: expected VKEY=URL, the URL with http:// or https://")
         given.append((f"http{rest}", parse_verifier_key(vkey, *COSIGNER_KEYS)))
     return _join(given)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import ConfigurationError, UpstreamProtocolError
-from mirrorwitness.fetch import Backoff, Session, SickAnswerError, make_policy, make_status_error, origin_of
+from mirrorwitness.fetch import MAX_PAUSE, Backoff, Session, SickAnswerError, make_policy, make_status_error, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -63,6 +63,7 @@ class Served:
         fetcher: the door to HTTP.
         gate: manners, shared with others.
         tries: repetition.
+        max_pause: longest pause in seconds that it can ask for with 429 or 503.
 
     Attributes:
         base: the URL without a slash at the end.
@@ -72,10 +73,26 @@ class Served:
         ConfigurationError: no path can be added to the URL.
     """
 
-    def __init__(self, *, url: str, owner: str, fetcher: Fetcher, gate: HostGate, tries: Backoff = TRIES) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        owner: str,
+        fetcher: Fetcher,
+        gate: HostGate,
+        tries: Backoff = TRIES,
+        max_pause: float = MAX_PAUSE,
+    ) -> None:
         self.base = check_base(url, owner)
         self.traffic = Traffic()
-        self._session = Session(fetcher=fetcher, gate=gate, policy=make_policy(self.base), home=self.base, tries=tries)
+        self._session = Session(
+            fetcher=fetcher,
+            gate=gate,
+            policy=make_policy(self.base),
+            home=self.base,
+            tries=tries,
+            max_pause=max_pause,
+        )
 
     def __repr__(self) -> str:
         return f"<Served {self.base}, {self.traffic.requests} answers>"

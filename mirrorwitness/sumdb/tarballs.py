@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +40,10 @@ ATTEMPTS_ON_MISMATCH: Final = 2
 
 SMALL_BYTES: Final = 4 * 1024
 """Tarballs up to here are looked at without a thread: at worst they unpack to 4 MB, in some 10 ms."""
+
+LOOKED_INTO_AT_ONCE: Final = 4
+"""Larger tarballs that are unpacked at once, in threads of their own: a few that unpack to gigabytes, which anybody may
+publish, must not take the threads that documents and disks need."""
 
 _READ_BYTES: Final = 1024 * 1024
 _STRONGEST: Final = "sha512"
@@ -85,6 +90,7 @@ class Tarballs:
         self._limits = limits
         self._limiter = trio.CapacityLimiter(limits.concurrency)
         self._budget = MemoryBudget(limits.memory)
+        self._threads = trio.CapacityLimiter(LOOKED_INTO_AT_ONCE)
 
     def __repr__(self) -> str:
         return f"<Tarballs {self._limiter.borrowed_tokens:g} in work, {self._budget!r}>"
@@ -109,7 +115,8 @@ class Tarballs:
                 body, verifier = await self._receive(claim, registry, spool)
                 if isinstance(body, bytes) and len(body) <= SMALL_BYTES:
                     return Found(verifier.size, _look_inside(body, _weaker(claim)))
-                return Found(verifier.size, await trio.to_thread.run_sync(_look_inside, body, _weaker(claim)))
+                look = partial(_look_inside, body, _weaker(claim))
+                return Found(verifier.size, await trio.to_thread.run_sync(look, limiter=self._threads))
 
     async def _receive(self, claim: Claim, registry: Registry, spool: Spool) -> tuple[Body, Verifier]:
         attempts_left = ATTEMPTS_ON_MISMATCH

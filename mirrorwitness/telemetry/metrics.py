@@ -129,7 +129,9 @@ SUMDB_WITNESSES: Final = _counter(
     "outcome",
 )
 SUMDB_MIRRORED: Final = _gauge(
-    "sumdb_mirrored_records", "Records that a log mirror was brought by this process, and cosigned; absent until then.", "mirror"
+    "sumdb_mirrored_records",
+    "Records that this process brought to a log mirror, which cosigned them; absent until then.",
+    "mirror",
 )
 LOGMIRROR_REQUESTS: Final = _counter(
     "logmirror_requests_total", "Requests of logs to a log mirror, by kind and status.", "request", "status"

@@ -13,8 +13,8 @@ Rules:
 - Of a tree whose tiles have the signed root, the root at *our* size is known too. Where that is not what we cosigned,
   the log has signed two histories: a fork, as much as two roots of one size are.
 - A fork is submitted once, and then remembered: nobody is served by the same evidence every minute.
-- A witness that was cut off between its state and what it publishes is brought on: an unchanged head is cosigned again
-  where the published checkpoint is not the one that is remembered.
+- A witness that was cut off between its state and what it publishes is brought on: what it remembers is published
+  before the log is asked, and an unchanged head cosigned again, since nobody may have got the last cosignature.
 
 *Concurrency*: one poll of a log at a time. *Cancellation*: at any point; what the witness has written stays consistent.
 
@@ -231,6 +231,7 @@ class Feeder:
         self._storage = storage
         self._on_fork = on_fork
         self._is_published = False  # whether that is certain
+        self._was_cut_off = False  # behind the latest cosignature, which may not have reached anybody
         self._size: int | None = None
         self._fork: _KnownFork | None = None
         self._mark: _Mark | None = None
@@ -253,6 +254,7 @@ class Feeder:
             for _ in range(TRIES):
                 polled = await self._poll()
                 if polled is not None:
+                    self._was_cut_off &= polled.action not in {Action.COSIGNED, Action.REFRESHED}
                     return polled
         except MirrorWitnessError as error:
             action = next((action for kind, action in _ENDINGS if isinstance(error, kind)), Action.REFUSED)
@@ -266,6 +268,8 @@ class Feeder:
     async def _poll(self) -> Polled | None:
         """Poll once; None where another replica moved the state meanwhile."""
         record = await self._witness.record(self.log)
+        # Before the log is asked: one that is down, or shows less, must not keep what a crash took from being shown.
+        self._was_cut_off |= await self._witness.publish_again(self.log)
         latest = NEVER if record is None else record.latest
         self._size = latest.size
         head = await self._client.open_head()
@@ -276,7 +280,7 @@ class Feeder:
 
     async def _is_settled(self, record: LogRecord) -> bool:
         """Say whether a cosignature is young, and published; the storage is asked only until that is certain."""
-        if self._now() - record.timestamp >= self._refresh:
+        if self._was_cut_off or self._now() - record.timestamp >= self._refresh:
             return False
         if not self._is_published:
             with suppress(ObjectMissingError):

@@ -168,8 +168,11 @@ class Witness:
         async with self._state.lock(log.origin):
             return (await self._state.find(log.origin)).latest
 
-    async def publish_again(self, log: WitnessedLog) -> None:
+    async def publish_again(self, log: WitnessedLog) -> bool:
         """Publish the latest checkpoint of a log where a crash took it, or came before it was published.
+
+        Returns:
+            Whether it was not published.
 
         Raises:
             RolledBackError: the state is behind what we signed.
@@ -177,9 +180,10 @@ class Witness:
         """
         async with self._state.lock(log.origin):
             is_known = self._state.is_known(log.origin)
-            await self._state.publish_again(log.origin)
+            found = await self._state.publish_again(log.origin)
             if not is_known:  # of many logs not all are kept in memory for this
                 self._state.forget(log.origin)
+        return found
 
     @property
     def own(self) -> tuple[VerifierKey, ...]:

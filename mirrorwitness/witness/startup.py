@@ -91,12 +91,11 @@ async def open_identity(
     """
     identity, places = await _look(storage, anchor, keys)
     if places[0].identity is None:
-        try:
-            await _check_new(places)
-        except RolledBackError:
+        lost = await _find_lost(places)
+        if lost is not None:
             identity, places = await _look(storage, anchor, keys)
             if places[0].identity is None:  # else another process began, and signed, since we looked first
-                raise
+                raise RolledBackError(lost)
     return await _note(identity, places)
 
 
@@ -229,13 +228,15 @@ async def _note(identity: Identity, places: Sequence[_Place]) -> tuple[VerifierK
     return _parse(identity)
 
 
-async def _check_new(places: Sequence[_Place]) -> None:
+async def _find_lost(places: Sequence[_Place]) -> str | None:
+    """Say what shows that the storage, which has no identity, is not a new one; None where nothing does."""
     for place in places:
         for prefix, title in ((PUBLIC_PREFIX, "published checkpoints"), (RECORD_PREFIX, "records of logs")):
             if (await place.storage.list(prefix, limit=1)).objects:
-                raise RolledBackError(f"{place.name} has {title}, and this storage no witness's identity: {WAY_OUT}")
+                return f"{place.name} has {title}, and this storage no witness's identity: {WAY_OUT}"
         if place.identity is not None:
-            raise RolledBackError(f"{place.name} knows this witness, and the storage has no state at all: {WAY_OUT}")
+            return f"{place.name} knows this witness, and the storage has no state at all: {WAY_OUT}"
+    return None
 
 
 def _parse(identity: Identity) -> tuple[VerifierKey, ...]:

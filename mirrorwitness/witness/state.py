@@ -21,8 +21,8 @@ Rules:
 
 What stays undetected: the whole storage, and the anchor, restored from copies of one age while no process runs, and
 nobody who shows us a newer cosignature of ours. Keep the anchor where it is not restored together with the storage. And
-without an anchor: a machine that loses power, and whose state is restored, before any process was started on it again,
-from a copy that was made in the half minute before.
+without an anchor: a machine that loses power, and whose state is restored before any process was started on it again,
+from a copy of any age that lacks nothing but what was signed in the half minute before.
 
 *Concurrency*: callers hold the log's lock (`WitnessState.lock`); other processes are met by the swap.
 """
@@ -159,8 +159,11 @@ class WitnessState:
         held = Held(held.origin, record.latest, record.timestamp, record, etag, held.places)
         self._held[held.origin] = held
 
-    async def publish_again(self, origin: str) -> None:
+    async def publish_again(self, origin: str) -> bool:
         """Publish the latest checkpoint of a log where a crash took it, or came before it was published.
+
+        Returns:
+            Whether it was not published.
 
         Raises:
             RolledBackError: the state is behind what we signed, damaged or halted.
@@ -168,9 +171,11 @@ class WitnessState:
         """
         held = await self.find(origin)
         place = held.places[-1]
-        if held.record is not None and place.lags:
-            place.etag = await self._show(place, held.record)
-            place.lags = False
+        if held.record is None or not place.lags:
+            return False
+        place.etag = await self._show(place, held.record)
+        place.lags = False
+        return True
 
     async def halt(self, origin: str, reason: str, shown: _Shown) -> None:
         """Sign nothing more for a log, also after a restart, and after another restore of the state.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def make_check_examples(normalise: Callable[[Any], Any]) -> dict[str, Any]:
     Path("package-lock.json").write_text(json.dumps(lock, indent=2), encoding="utf-8")
     Path("witnesses.policy").write_bytes(POLICY)
     log = FakeSumdb([*filler(5), make_record("left", data=b"left"), make_record("right", data=b"right")])
+    log.time = int(time.time())
     with run_in_thread(serve(log)):
         words = ["check", "package-lock.json", "--sumdb", log.flag, "--policy", "witnesses.policy", "--state", "known"]
         found = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)

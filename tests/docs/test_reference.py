@@ -134,7 +134,7 @@ def test_every_flag_that_is_an_option_of_the_file_is_called_the_same() -> None:
         "algorithm", "is_pem", "is_encrypted", "anchor", "keys", "logs", "lists", "refuses_extensions",
         "signs_subtrees", "rate", "checkpoint", "policy", "origin", "dialect", "every", "refresh", "distributors",
         "vkeys", "seed", "monitoring", "only", "prints_logs", "log", "index", "entry", "old", "search", "refresh_lists",
-        "webhook", "disable", "enable", "older_after",
+        "webhook", "disable", "enable", "older_after", "mirrors",
         # those of a checksum database that no mirror has
         "witnesses", "authority", "at", "is_read_only", "is_once", "is_following",
         # those of a log mirror, likewise

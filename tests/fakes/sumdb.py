@@ -105,6 +105,7 @@ class FakeSumdb:
         statuses: path → the status of the answer.
         gone: paths at which nothing is.
         latency: seconds before each answer.
+        time: when its witnesses cosign, in seconds since 1970; None for `TIME`.
         note: the checkpoint that it shows, where that is not one of its own.
         on_ask: path → what is done, once, when it has been answered.
     """
@@ -120,6 +121,7 @@ class FakeSumdb:
         self.prefix = "/sumdb"
         self.base = ""
         self.latency = 0.0
+        self.time: int | None = None
         self.entries = [format_record(record) for record in records]
         self.asked: list[str] = []
         self.bodies: dict[str, bytes] = {}
@@ -170,7 +172,9 @@ class FakeSumdb:
     def checkpoint(self, size: int | None = None, *signers: SignerKey) -> bytes:
         """Return the checkpoint at a size, signed by the log and its witnesses, or by others."""
         tree = self.tree(size)
-        return format_note(Note(tree.text, tuple([_sign(key, tree) for key in signers or self.keys + self.witnesses])))
+        at = TIME if self.time is None else self.time
+        keys = signers or self.keys + self.witnesses
+        return format_note(Note(tree.text, tuple([_sign(key, tree, at) for key in keys])))
 
     def lookup(self, name: str, version: str, size: int) -> bytes | None:
         """Return the answer for a version; None where the tree does not have it."""
@@ -276,8 +280,8 @@ def _extra_of(body: bytes) -> bytes:
     return lines[1].removeprefix(b"extra ") if len(lines) > 1 and lines[1].startswith(b"extra ") else b""
 
 
-def _sign(key: SignerKey, tree: Checkpoint) -> Signature:
+def _sign(key: SignerKey, tree: Checkpoint, at: int) -> Signature:
     if key.verifier.kind is KeyType.ED25519:
         return Signature(key.name, key.verifier.key_id, key.sign(tree.text))
     statement = Statement(tree.origin, 0, tree.size, tree.root, tree.text)
-    return make_line(key.verifier, TIME, key.sign(cosigned_message(key.verifier, TIME, statement)))
+    return make_line(key.verifier, at, key.sign(cosigned_message(key.verifier, at, statement)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ def log() -> Iterator[FakeSumdb]:
     records = filler(LOG_SIZE)
     records[7:9] = [make_record("left", data=TARBALL), make_record("right", data=b"right")]
     log = FakeSumdb(records)
+    log.time = int(time.time())
     with run_in_thread(serve(log)):
         yield log
 
@@ -91,7 +93,7 @@ def test_a_lockfile_that_is_all_right(log: FakeSumdb) -> None:
     facts = dict(re.findall(r"(?m)^(\w[\w ]*?)  +(.*)$", out))
     assert facts["checked"] == "2 entries: 2 verified"
     assert facts["log"] == ORIGIN
-    assert facts["checkpoint"].startswith(f"size {LOG_SIZE}, cosigned by w1.example.org at 2026-")
+    assert facts["checkpoint"].startswith(f"size {LOG_SIZE}, cosigned by w1.example.org at 20")
     assert "w2.example.org at" in facts["checkpoint"]
     assert facts["compared"] == "with nothing: this is the first run"
     assert "integrity" in facts["proves"]
@@ -552,12 +554,18 @@ def test_a_log_that_grows_because_it_was_asked(log: FakeSumdb) -> None:
     ]
 
 
+def test_replay_of_an_old_head_to_a_machine_without_state(log: FakeSumdb) -> None:
+    """A cache can show an old tree with all its cosignatures: their age tells it."""
+    for hours, is_told in ((25, True), (23, False)):
+        log.time = int(time.time()) - hours * 3600
+        _, err = check(log, "package-lock.json", expect=0)
+        assert bool(re.search(r"warning: the newest cosignature is of 20\S+Z, more than a day ago", err)) is is_told
+
+
 def test_a_witness_that_says_no_time(log: FakeSumdb) -> None:
     """A cosignature counts without one; what no calendar has is shown as it is."""
-    for time, shown in ((0, "no time"), (2**60, str(2**60))):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tests.fakes.sumdb.TIME", time)
-            log.note = log.checkpoint()
+    for seconds, shown in ((0, "no time"), (2**60, str(2**60))):
+        log.time = seconds
         assert f"cosigned by w1.example.org at {shown}" in check(log, "left@1.0.0", expect=0)[0]
 
 
@@ -567,6 +575,13 @@ def test_fork_while_it_is_checked(log: FakeSumdb) -> None:
     log.on_ask[f"/lookup/none@1.0.0?size={LOG_SIZE}"] = lambda: log.become(fork)
     _, err = check(log, "package-lock.json", "none@1.0.0", expect=4)
     assert "signed two histories" in err
+
+
+def test_attack_a_log_that_asks_to_be_left_alone_for_a_day(log: FakeSumdb, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs a run some seconds, not the day."""
+    monkeypatch.setattr("mirrorwitness.run.checking.LONGEST_PAUSE", 0.02)
+    log.fail("/checkpoint", Fault.status(429, retry_after="86400"))
+    assert "status 429" in check(log, "package-lock.json", expect=5)[1]
 
 
 def test_log_that_answers_nothing_is_given_up(log: FakeSumdb) -> None:

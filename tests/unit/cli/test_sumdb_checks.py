@@ -136,6 +136,28 @@ def test_attack_the_log_says_another_integrity(shell: Shell) -> None:
     assert not shell.path("npm/left/-/left-1.1.0.tgz").exists()
 
 
+def test_attack_another_registrys_record(shell: Shell) -> None:
+    """A log of several registries has these bytes under this name, of somebody else: exit 4, and what to do."""
+    sim = shell.registry.sim
+    sim.publish("left", "2.0.0")
+    shell.sumdb.append(record_of(sim, "left", "2.0.0", registry="other.example"))
+    document = shell.run("sync", "--once", "left", expect=4)
+    assert shell.served() == ["1.0.0", "1.1.0"]
+    assert json.loads(shell.path(document["evidence"][0]).read_bytes())["kind"] == "contradicted"
+    flags, shell.flags = shell.flags, shell.flags[:2]
+    reason = " ".join(shell.run("status", "--why", "left@2.0.0", expect=4)["sentences"])
+    shell.flags = flags
+    assert "the log's record is of other.example, expected one of 127.0.0.1:" in reason
+    assert "say whose with sumdb.registry" in reason
+    (shell.folder / "mirrorwitness.toml").write_text('select = [{name = "left"}]\n[sumdb]\nregistry = "any"\n')
+    shell.run("sync", "--once", "left")
+    assert (shell.served(), shell.run("audit")["findings"]) == (["1.0.0", "1.1.0", "2.0.0"], [])
+    home = f'select = [{{name = "left"}}]\n[[registry]]\nurl = "{sim.base}"\n'
+    (shell.folder / "mirrorwitness.toml").write_text(home)
+    (finding,) = shell.run("audit", expect=4)["findings"]
+    assert (finding["kind"], finding["version"]) == ("wrong-proof", "2.0.0")
+
+
 def test_attack_the_log_forks(shell: Shell) -> None:
     """The next run stops before it does anything, with exit 4, and names evidence that anybody can check."""
     shell.run("sync", "--once", "left")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from mirrorwitness.errors import IntegrityMismatchError, StorageRefusedError, StorageUnavailableError
 from mirrorwitness.logmirror.copy import LogCopy
 from mirrorwitness.logmirror.cosigner import Cosigner
 from mirrorwitness.logmirror.paths import tile_key
+from mirrorwitness.logmirror.pruning import Partials
 from mirrorwitness.logmirror.reading import TreeReader
 from mirrorwitness.logmirror.receiving import Upload
 from mirrorwitness.logmirror.state import MirrorState
@@ -16,7 +18,7 @@ from mirrorwitness.tlog.merkle import EMPTY_ROOT
 from mirrorwitness.tlog.tiles import EntriesTile, Tile
 from tests.fakes.storage import MemoryStorage
 from tests.unit.logmirror.sources import LabSource
-from tests.unit.logmirror.world import LAB, MirrorWorld, receiver
+from tests.unit.logmirror.world import LAB, MirrorWorld, body_of, check_copy, fill, lines_of, pending, post, receiver
 
 
 def entries(start: int, end: int) -> list[bytes]:
@@ -159,9 +161,8 @@ async def test_race_a_partial_tile_that_another_replica_removes(times: int) -> N
         await trio.lowlevel.checkpoint()
         world.storage.set_bytes(key, body)
 
-    for number in range(times):
-        if number:
-            world.storage.before("put", key, bring_back)
+    for _ in range(times):
+        world.storage.before("put", key, bring_back)
         world.storage.before("read", key, remove)
     copy = LogCopy(world.storage, LAB.origin, stored=100)
     if times < 3:
@@ -170,3 +171,14 @@ async def test_race_a_partial_tile_that_another_replica_removes(times: int) -> N
     else:
         with pytest.raises(StorageUnavailableError, match="was there and was not, 3 times"):
             await copy.cut(100)
+
+
+def test_what_is_partial_somewhere() -> None:
+    """Each level of the edge, and the bundle; of a tree of full ones nothing."""
+    partials = Partials()
+    for size in (0, 256, 65536):
+        partials.note(size)
+    assert repr(partials) == "<Partials at 2 places>"  # the tiles of level 1 and 2 with one hash
+    partials.note(300)
+    assert partials.unneeded(511) == []
+    assert set(partials.unneeded(512)) == {Tile(0, 1, 256), EntriesTile(1, 256)}

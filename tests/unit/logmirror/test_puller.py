@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mirrorwitness.errors import UpstreamUnreachableError
+from mirrorwitness.logmirror.paths import tile_key
 from mirrorwitness.logmirror.puller import Puller
 from mirrorwitness.logmirror.reading import BUNDLES_AT_ONCE
 from mirrorwitness.tlog.evidence import check_evidence, make_evidence, parse_evidence
@@ -175,3 +176,17 @@ async def test_a_pull_that_a_push_overtakes() -> None:
     assert polled.action is Action.REFUSED
     assert world.size() == 900
     assert info_of(await post(mirror, body_of(600, 600))).size == 900
+
+
+async def test_attack_a_damaged_copy_that_is_pulled_on() -> None:
+    """It says what is wrong, with exit code 4: the next poll would not get further either."""
+    world, mirror, source, puller = await start(600)
+    assert (await puller.poll()).action is Action.COSIGNED
+    world.storage.set_bytes(tile_key(LAB.origin, Tile(0, 0, 256)), bytes(256 * 32))
+    source.size = 700
+    again = make_puller(world, await world.start(), source)
+    polled = await again.poll()
+    assert (polled.action, polled.after) == (Action.UNVERIFIED, 600)
+    assert "tile/1/000.p/2 is stored already, and with other bytes than were proven" in polled.text
+    assert world.size() == 600
+    assert mirror.stopped is None

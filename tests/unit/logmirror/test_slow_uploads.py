@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from mirrorwitness.logmirror.cosigner import FRESH_SECONDS
 from mirrorwitness.logmirror.paths import tile_key
 from mirrorwitness.logmirror.protocol import parse_info
 from mirrorwitness.logmirror.service import SLOW_SECONDS, UPLOADS_AT_ONCE
@@ -108,6 +109,23 @@ async def test_uploads_that_wait_for_our_storage_make_no_way(autojump_clock: Moc
         await trio.sleep(2 * SLOW_SECONDS)
         assert (await post(mirror, body_of(0, 600))).status == 429
         nursery.cancel_scope.cancel()
+
+
+async def test_attack_uploads_of_nothing_cost_no_signature() -> None:
+    """Nobody has to have signed them: within some seconds they get the cosignature that is there, and write nothing."""
+    world = MirrorWorld()
+    mirror = await world.start()
+    first = await fill(mirror, 300)
+    world.storage.operations.clear()
+    for _ in range(10):
+        assert (await post(mirror, body_of(300, 300))).body == first.body
+    assert world.storage.keys_of("put") == []
+    world.clock.at += FRESH_SECONDS
+    again = await post(mirror, body_of(300, 300))
+    assert lines_of(again, 300)[0].timestamp == lines_of(first, 300)[0].timestamp + FRESH_SECONDS
+    second = await world.start()  # another process cannot know that all places have what is recorded
+    lines_of(await post(second, body_of(300, 300)), 300)
+    assert world.storage.keys_of("put") != []
 
 
 @pytest.mark.slow

@@ -8,12 +8,14 @@ from mirrorwitness.errors import ExitCode, PreconditionFailedError, UnsupportedC
 from mirrorwitness.mirror import layout
 from mirrorwitness.mirror.audit import FindingKind
 from mirrorwitness.mirror.result import Status
+from mirrorwitness.mirror.voucher import Claim, Vouched
 from mirrorwitness.npm.names import Version
 from mirrorwitness.sumdb.records import Event
 from mirrorwitness.tlog.proof import parse_proof
 from tests.fakes.registry import RegistrySimulator
 from tests.fakes.registry_build import integrity_of, make_tarball
-from tests.fakes.simulated_log import make_registry_record
+from tests.fakes.simulated_log import make_registry_record, open_simulated_log
+from tests.fakes.storage import MemoryStorage
 from tests.fault.invariants import check_invariants
 from tests.unit.mirror.builder import make_mirror
 from tests.unit.mirror.logged import DOWN, NAME, PROOF, log_of, make_logged
@@ -175,6 +177,22 @@ async def test_attack_a_proof_is_damaged_and_a_repair_makes_it_good(damage: str)
     assert await mirror.audit() == []
     assert mirror.storage.objects[PROOF] == body
     assert result.downloaded == 0
+
+
+async def test_attack_a_stored_proof_is_of_another_history_of_the_log() -> None:
+    """Each proof holds by itself, and two of them cannot be of one log: an audit names both files."""
+    mirror = await make_logged()
+    await mirror.sync_well()
+    fork = await open_simulated_log()
+    await fork.add(mirror.sims[0], "left-pad", "1.1.0", "1.0.0")
+    version = Version("1.1.0")
+    claim = Claim(version, mirror.document("left-pad")["versions"][version]["dist"]["integrity"], None)
+    answer = (await fork.make_voucher(MemoryStorage()).vouch(NAME, [claim]))[version]
+    assert isinstance(answer, Vouched)
+    mirror.storage.set_bytes(PROOF.replace("1.0.0", "1.1.0"), answer.proof)
+    (finding,) = await mirror.audit()
+    assert finding.kind is FindingKind.WRONG_PROOF
+    assert "the log signed two trees of size 2, here and in npm/left-pad/-/left-pad-1." in finding.reason
 
 
 async def test_attack_tarball_and_document_are_replaced_and_the_proof_is_not() -> None:

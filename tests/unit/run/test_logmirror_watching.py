@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
+    from mirrorwitness.logmirror.service import LogMirror
     from mirrorwitness.storage import Storage
 
 IDENTITY = f"{LOG_MIRROR.state}identity.json"
@@ -170,8 +171,8 @@ async def test_what_the_power_took_is_published_again(
     done = trio.Event()
     publish = logmirroring.publish_again
 
-    async def publish_and_tell(*given: object) -> None:
-        await publish(*given)  # type: ignore[arg-type] - whatever it is given
+    async def publish_and_tell(mirror: LogMirror) -> None:
+        await publish(mirror)
         done.set()
 
     monkeypatch.setattr(logmirroring, "publish_again", publish_and_tell)

@@ -277,6 +277,8 @@ async def test_a_server_that_only_reads_needs_no_key(tmp_path: Path) -> None:
         async with site.serving(reading):
             assert verify(site, await site.get("/lookup/left@1.0.0"), *both).name == "left"
             assert (await site.get("/lookup/right@1.0.0")).status == 404
+        (error,) = await ended_by(site, replace(reading, is_read_only=False, at=2))
+        assert "--at 2: the newest tree that is published has 1 records" in str(error)
         async with site.serving(replace(reading, is_read_only=False, at=0)):
             assert (await site.get("/lookup/left@1.0.0")).status == 404
 

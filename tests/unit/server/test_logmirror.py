@@ -53,7 +53,7 @@ def piece(body: bytes, *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-async def start() -> tuple[MirrorWorld, LogMirror, LogMirrorApp]:
+async def start_app() -> tuple[MirrorWorld, LogMirror, LogMirrorApp]:
     world = MirrorWorld()
     mirror = await world.start()
     return world, mirror, LogMirrorApp(mirror=mirror, storage=world.storage)
@@ -61,7 +61,7 @@ async def start() -> tuple[MirrorWorld, LogMirror, LogMirrorApp]:
 
 async def test_a_client_that_leaves_is_no_error_of_ours() -> None:
     """It gets no answer, and what it brought is kept."""
-    world, mirror, app = await start()
+    world, mirror, app = await start_app()
     await pending(mirror, 600)
     gone = {"type": "http.disconnect"}
     for path, body in (("/add-checkpoint", b"old"), ("/add-entries", body_of(0, 600, packages=1))):
@@ -72,7 +72,7 @@ async def test_a_client_that_leaves_is_no_error_of_ours() -> None:
 
 async def test_slow_add_checkpoint(autojump_clock: trio.testing.MockClock) -> None:
     """A body that does not come to its end is a 400."""
-    _, _, app = await start()
+    _, _, app = await start_app()
     begun = trio.current_time()
     assert (await send(app, "POST", "/add-checkpoint", [piece(b"old 0\n", more=True)]))[0] == 400
     assert trio.current_time() - begun == pytest.approx(BODY_SECONDS)
@@ -81,7 +81,7 @@ async def test_slow_add_checkpoint(autojump_clock: trio.testing.MockClock) -> No
 
 async def test_pieces_that_are_empty_are_waited_behind() -> None:
     """Only the last message ends a body."""
-    world, mirror, app = await start()
+    world, mirror, app = await start_app()
     assert (await send(app, "POST", "/add-checkpoint", [piece(b"", more=True), piece(add(0, 300))]))[0] == 200
     body = body_of(0, 300)
     messages = [piece(body[:100], more=True), piece(b"", more=True), piece(body[100:], more=True), piece(b"")]
@@ -92,7 +92,7 @@ async def test_pieces_that_are_empty_are_waited_behind() -> None:
 
 async def test_storage_that_fails_is_a_503() -> None:
     """For readers and for readiness."""
-    world, mirror, app = await start()
+    world, mirror, app = await start_app()
     await fill(mirror, 300)
     world.storage.fail_before("read", checkpoint_key(LAB.origin), StorageUnavailableError("down"))
     status, headers, _ = await send(app, "GET", CHECKPOINT)
@@ -105,7 +105,7 @@ async def test_storage_that_fails_is_a_503() -> None:
 
 async def test_a_bug_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a 500 that tells nothing; other kinds of connections are left alone."""
-    _, mirror, app = await start()
+    _, mirror, app = await start_app()
     monkeypatch.setattr(type(mirror), "add_checkpoint", None)
     status, _, body = await send(app, "POST", "/add-checkpoint", [piece(add(0, 300))])
     assert (status, body) == (500, b"internal error, the log mirror's log says more\n")
@@ -114,7 +114,7 @@ async def test_a_bug_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_what_is_attested_is_served_where_it_lies() -> None:
     """The third statement's checkpoint, below a prefix of its own; 404 before there is one."""
-    world, _, app = await start()
+    world, _, app = await start_app()
     path = f"/artifacts{CHECKPOINT}"
     assert (await send(app, "GET", path))[0] == 404
     world.storage.set_bytes(path.removeprefix("/"), b"a checkpoint\n")
@@ -125,7 +125,7 @@ async def test_what_is_attested_is_served_where_it_lies() -> None:
 @pytest.mark.parametrize("left", [0, 40])
 async def test_a_checkpoint_that_was_cut_is_not_served(left: int) -> None:
     """A machine that lost power leaves it so; 503 until it is published again (ADR 0023)."""
-    world, mirror, app = await start()
+    world, mirror, app = await start_app()
     await fill(mirror, 300)
     whole = world.storage.objects[checkpoint_key(LAB.origin)]
     assert world.storage.lose_power(cut=left) == [checkpoint_key(LAB.origin)]
@@ -139,7 +139,7 @@ async def test_a_checkpoint_that_was_cut_is_not_served(left: int) -> None:
 
 async def test_attack_a_body_that_unpacks_to_a_thousand_times_its_length() -> None:
     """It comes in pieces, between which others have their turn; what is no package ends it."""
-    world, mirror, app = await start()
+    world, mirror, app = await start_app()
     await pending(mirror, 600)
     bomb = gzip.compress(body_of(0, 600, packages=0) + bytes(64 * 1024 * 1024))
     turns = 0
@@ -162,7 +162,7 @@ async def test_attack_a_body_that_unpacks_to_a_thousand_times_its_length() -> No
 
 async def test_attack_a_body_that_unpacks_to_nothing(autojump_clock: trio.testing.MockClock) -> None:
     """Empty members without an end are cut off when the time of a request's piece is over."""
-    _, mirror, app = await start()
+    _, mirror, app = await start_app()
     await pending(mirror, 600)
 
     async def receive() -> dict[str, Any]:
@@ -181,3 +181,14 @@ async def test_attack_a_body_that_unpacks_to_nothing(autojump_clock: trio.testin
     assert sent[0]["status"] == 400
     assert trio.current_time() - begun == pytest.approx(IDLE_SECONDS)
     assert autojump_clock.rate == 0
+
+
+@pytest.mark.parametrize(
+    ("origin", "start", "end", "status"), [("x.example", 0, 600, 404), ("", 0, 7, 409), ("", 601, 601, 409)]
+)
+async def test_what_is_wrong_with_the_head_is_said_at_once(origin: str, start: int, end: int, status: int) -> None:
+    """SPEC: "without waiting for the entire request body"; nothing that follows is waited for."""
+    _, mirror, app = await start_app()
+    await pending(mirror, 600)
+    head = body_of(start, end, packages=0, origin=origin or None)
+    assert (await send(app, "POST", "/add-entries", [piece(head, more=True)]))[0] == status

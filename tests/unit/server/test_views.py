@@ -181,3 +181,12 @@ async def test_a_view_has_nothing_about_the_mirror_as_a_whole() -> None:
     assert (await client.get("/-/at/5/-/status")).status == 404
     deep = "/-/at/1" * 200
     assert (await client.get(f"{deep}/left")).status == 404
+
+
+async def test_attack_one_size_after_another_is_one_view() -> None:
+    """A view is told apart by its last leaf, so a cache has one of each and not one for each size that is asked for."""
+    storage = MemoryStorage(make_mirror())
+    views = Views(storage=storage, stat=storage.stat, cache_bytes=100_000)
+    found = [await views.find(NAME, size) for size in range(20)]
+    assert len({view.source for view in found}) == 1 + len(EVENTS)
+    assert all(one == other for one in found for other in found if one.source == other.source)

@@ -73,9 +73,7 @@ class Asking:
 
     async def ask(self, size: int, *, enough: int = 99, is_patient: bool = False) -> Gathered:
         note = LAB.sign(LAB.text(size), *LAB.keys)
-        return await self.cosigner.gather(
-            note, is_enough=lambda keys: len(set(keys)) >= enough, is_patient=is_patient
-        )
+        return await self.cosigner.gather(note, is_enough=lambda keys: len(set(keys)) >= enough, is_patient=is_patient)
 
 
 def make_witness(*keys: SignerKey, name: str = "w") -> FakeWitness:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from mirrorwitness.errors import ForkError, StorageUnavailableError
@@ -15,6 +17,11 @@ from mirrorwitness.tlog.keys import make_signer_key
 from tests.fakes.storage import MemoryStorage
 from tests.fakes.sumdb import LOG_KEY, ORIGIN, FakeSumdb, filler, make_record
 from tests.unit.sumdb.checked_log import LEFT, NOW, TERMS, Reader, make_log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mirrorwitness.storage import ObjectInfo
 
 PREFIX = f"evidence/{origin_hash(ORIGIN)}/"
 KEY = f"{PREFIX}{'0' * 64}.json"
@@ -88,10 +95,18 @@ async def test_evidence_that_cannot_be_kept_is_a_fork_all_the_same() -> None:
     """A full disk must not make exit code 3 of it."""
 
     class Full(MemoryStorage):
-        async def put(self, key: str, body: object, **options: object) -> object:  # type: ignore[override]
+        async def put(
+            self,
+            key: str,
+            body: bytes | Path,
+            *,
+            if_absent: bool = False,
+            if_match: str | None = None,
+            content_type: str = "text/plain",
+        ) -> ObjectInfo:
             if key.startswith("evidence/"):
                 raise StorageUnavailableError("no space is left")
-            return await super().put(key, body, **options)  # type: ignore[arg-type]
+            return await super().put(key, body, if_absent=if_absent, if_match=if_match, content_type=content_type)
 
     reader = Reader(make_log(300), Full())
     await reader.ratchet().advance()

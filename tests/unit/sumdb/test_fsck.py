@@ -8,9 +8,11 @@ import pytest
 
 from mirrorwitness.errors import ConfigurationError, StorageUnavailableError
 from mirrorwitness.npm.names import PackageName
+from mirrorwitness.sumdb import fsck_keys
 from mirrorwitness.sumdb.faults import Fault, Report, show
 from mirrorwitness.sumdb.fsck import fsck
 from mirrorwitness.sumdb.index import PackageIndex, format_index, make_line, merge, parse_index
+from mirrorwitness.sumdb.indexes import read_index
 from mirrorwitness.sumdb.paths import CHECKPOINT_KEY, HEAD_KEY, STAGED_PREFIX, index_key
 from mirrorwitness.sumdb.records import Event
 from mirrorwitness.tlog.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
@@ -312,3 +314,18 @@ def test_faults_are_shown_short() -> None:
     """A hostile value does not fill the screen."""
     assert show("x" * 201) == "x" * 200 + "…"
     assert str(Fault("key", "this", "that")) == "key: this, expected that"
+
+
+async def test_few_indexes_are_kept_where_they_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their lines count, not their number; what is read again gives the same."""
+    monkeypatch.setattr(fsck_keys, "LINES_KEPT", 15)
+    storage = MemoryStorage()
+    log = await begin_log(storage)
+    await log.append(make_proposals(0, 55))
+    check = fsck_keys.KeyCheck(storage, lambda *fault: pytest.fail(str(fault)))
+    for _ in range(2):
+        for number in range(6):
+            name = PackageName(f"p{number}")
+            index = await read_index(storage, name)
+            await check.check_lines((name, index.lines))
+            assert sum(len(lines) for lines in check._kept.values()) <= 15

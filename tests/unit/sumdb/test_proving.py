@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mirrorwitness.errors import ConfigurationError, ObjectMissingError, ProofError, UpstreamProtocolError
+from mirrorwitness.storage.walk import list_keys
+from mirrorwitness.sumdb import proving
 from mirrorwitness.sumdb.growth import EMPTY_EDGE, grow
-from mirrorwitness.sumdb.paths import CHECKPOINT_KEY, tile_key
+from mirrorwitness.sumdb.paths import CHECKPOINT_KEY, TILE_PREFIX, tile_key
 from mirrorwitness.sumdb.proving import Prover
 from mirrorwitness.sumdb.stored import StoredLog
 from mirrorwitness.tlog.merkle import EMPTY_ROOT, check_consistency, check_inclusion, leaf_hash
@@ -130,3 +132,20 @@ async def test_the_published_checkpoint_is_read_as_it_is() -> None:
     assert await StoredLog(storage, "copy/").read_head() == b"another"
     with pytest.raises(ObjectMissingError):
         await StoredLog(storage, "none/").read_head()
+
+
+async def test_hashes_of_large_nodes_are_kept_of_a_source_that_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time no tile is read for them, in every tree that has the node; one whose root is named reads anew."""
+    monkeypatch.setattr(proving, "NODE_ENTRIES", 4)
+    storage, roots = stored(300, 600)
+    prover = Prover(StoredLog(storage), tiles_kept=1)
+    for size in (300, 600, 300):
+        for index in range(0, size, 7):
+            proof = await prover.inclusion(index, size)
+            check_inclusion(proof, index=index, size=size, leaf=leaf_hash(ENTRIES[index]), root=roots[size])
+    for key in await list_keys(storage, TILE_PREFIX):
+        if "/entries/" not in key and not key.startswith(f"{TILE_PREFIX}0/000"):
+            storage.remove(key)
+    check_inclusion(await prover.inclusion(0, 600), index=0, size=600, leaf=leaf_hash(ENTRIES[0]), root=roots[600])
+    with pytest.raises(ObjectMissingError):
+        await prover.inclusion(0, 600, root=roots[600])

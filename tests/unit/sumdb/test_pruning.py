@@ -29,7 +29,8 @@ async def test_what_a_killed_sequencer_left_is_removed_at_the_next_publication(e
     log = await reopen(storage)
     assert await log.publish(log.head)
     storage.remove(f"{TILE_PREFIX}0/nonsense.p/1")
-    edge = [Tile(1, 0, 2)] + ([Tile(0, 2, end % 256), EntriesTile(2, end % 256)] if end % 256 else [])
+    edge: list[Tile | EntriesTile] = [Tile(1, 0, 2)]
+    edge += [Tile(0, 2, end % 256), EntriesTile(2, end % 256)] if end % 256 else []
     left = await partials(storage)
     assert {parse_tile_key(key).full() for key in left} == {tile.full() for tile in edge}
     assert {tile_key(tile) for tile in edge} <= set(left)
@@ -54,7 +55,7 @@ async def test_how_far_back_is_looked(place: Tile | EntriesTile, size: int, is_f
     storage = MemoryStorage()
     storage.set_bytes(f"{partial_prefix(place)}7", b"")
     storage.set_bytes(tile_key(place), b"")
-    for index in range(0, 3 * LOOKED_BACK):
+    for index in range(3 * LOOKED_BACK):
         storage.set_bytes(f"{TILE_PREFIX}0/x777/{index:03}", b"")
     found = Partials(storage)
     await found.find(size)

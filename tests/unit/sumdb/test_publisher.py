@@ -228,7 +228,7 @@ async def test_rollback_that_is_only_said_ends_a_process_that_found_its_head() -
     """Most likely the storage is an older copy; the message says how to go on where the witness is wrong."""
     world = World(policy=EITHER)
     world.a.size, world.a.root = 5, LAB.root(5)
-    with pytest.raises(RolledBackError, match="does not prove it.*take it out of --witness and --policy"):
+    with pytest.raises(RolledBackError, match=r"does not prove it.*take it out of --witness and --policy"):
         await world.publisher.run()
     assert world.log.notes == []
 

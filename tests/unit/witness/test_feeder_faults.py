@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from mirrorwitness.errors import StorageUnavailableError
+from mirrorwitness.errors import RolledBackError, StorageUnavailableError
 from mirrorwitness.tlog.tiles import Dialect
 from mirrorwitness.witness.feeder import Action
 from mirrorwitness.witness.protocol import Answer, Reason, answer
@@ -78,6 +78,29 @@ async def test_a_first_cosignature_that_was_not_published() -> None:
         found.world.storage.fail_before("put", "witness/*", StorageUnavailableError("no answer"))
         assert [(await found.feeder.poll()).action for _ in range(2)] == [Action.REFUSED, Action.REFRESHED]
         assert found.published_size() == 5
+
+
+@pytest.mark.parametrize("kind", ["down", "behind"])
+async def test_attack_a_log_that_keeps_what_power_took_from_being_shown(kind: str) -> None:
+    """It is published again before the log is asked, so a restored state is noticed; and signed once that answers."""
+    async with scene(300) as found:
+        copy = found.world.copy("state/")
+        found.server.grow(400)
+        assert await found.poll() == (Action.COSIGNED, 300, 400)
+        assert len(found.world.storage.lose_power()) == 1
+        if kind == "down":
+            found.server.fail("/checkpoint", Fault.status(500))
+        else:
+            found.server.grow(300)
+        feeder = found.make_feeder(await found.world.start())
+        assert (await feeder.poll()).action is (Action.UNREAD if kind == "down" else Action.BEHIND)
+        assert found.published_size() == 400
+        if kind == "down":
+            found.server.heal()
+            assert [(await feeder.poll()).action for _ in range(2)] == [Action.REFRESHED, Action.UNCHANGED]
+        found.world.restore(copy, "state/")
+        with pytest.raises(RolledBackError, match="has our cosignature on"):
+            await found.world.start()
 
 
 async def test_a_poll_can_be_cancelled_at_any_point() -> None:

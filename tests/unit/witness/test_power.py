@@ -204,13 +204,15 @@ async def test_a_server_looks_at_all_its_logs(caplog: pytest.LogCaptureFixture) 
     assert world.published_sizes() == [10, 10, 10]
 
 
-async def test_known_hole_power_lost_and_the_state_restored_before_anything_ran() -> None:
-    """From a copy of the half minute that the disk was behind, and without an anchor: a fork is signed."""
+@pytest.mark.parametrize("age", [1, 86400])
+async def test_known_hole_power_lost_and_the_state_restored_before_anything_ran(age: float) -> None:
+    """From a copy, however old, that lacks only what the disk had not, and without an anchor: a fork is signed."""
     world = World()
     witness = await world.start()
     await grow(witness, 10)
     world.storage.settle()
     copy = world.copy("state/")
+    world.clock.at += age
     await grow(witness, 20, old=10)
     world.storage.lose_power()
     world.restore(copy, "state/")

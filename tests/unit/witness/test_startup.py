@@ -68,14 +68,15 @@ async def test_rotation_a_then_both_then_b() -> None:
 class ListMeddledStorage(MeddledStorage):
     """Somebody else is faster than what is listed: does something of the test's behind the first list of a prefix."""
 
-    work: tuple[str, Callable[[], Awaitable[object]]] | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.behind: dict[str, Callable[[], Awaitable[object]]] = {}
 
     async def list(self, prefix: str, *, after: str = "", limit: int = 1000) -> Listing:
         """List, and let somebody else do something."""
         page = await super().list(prefix, after=after, limit=limit)
-        if self.work is not None and self.work[0] == prefix:
-            work, self.work = self.work[1], None
-            await work()
+        if prefix in self.behind:
+            await self.behind.pop(prefix)()
         return page
 
 
@@ -86,9 +87,9 @@ async def test_race_a_first_cosignature_while_another_process_starts(prefix: str
     storage = ListMeddledStorage()
     world = World(keys=(OURS,), storage=storage, anchor=MemoryStorage() if has_anchor else None)
     one = await world.start()
-    storage.work = (prefix, lambda: grow(one, 10))
+    storage.behind[prefix] = lambda: grow(one, 10)
     two = await world.start()
-    assert storage.work is None
+    assert storage.behind == {}
     await grow(two, 20, old=10)
 
 
@@ -102,9 +103,9 @@ async def test_race_two_processes_begin_over_an_empty_storage(prefix: str, *, ha
     async def begin() -> None:
         await grow(await world.start(), 10)
 
-    storage.work = (prefix, begin)
+    storage.behind[prefix] = begin
     two = await world.start()
-    assert storage.work is None
+    assert storage.behind == {}
     await grow(two, 20, old=10)
 
 
