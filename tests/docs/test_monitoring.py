@@ -33,7 +33,7 @@ FOREIGN: Final = {
 SCRAPED: Final = {"namespace", "job", "instance"}
 """Labels that a scrape adds."""
 
-OUTCOMES: Final = {"cosigned", "failed", "late", "wrong"}
+OUTCOMES: Final = {"cosigned", "failed", "late", "wrong", "contradicts"}
 """What came of asking a witness (`mirrorwitness.sumdb.cosign`)."""
 
 MONITORING: Final = ROOT / "monitoring"

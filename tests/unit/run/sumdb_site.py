@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
 
@@ -13,16 +13,19 @@ from mirrorwitness.config.load import Config
 from mirrorwitness.config.options import Registry as RegistrySettings
 from mirrorwitness.errors import StorageUnavailableError, UpstreamError
 from mirrorwitness.fetch import Backoff, FetchOptions, Patience, open_fetcher
+from mirrorwitness.logmirror.paths import checkpoint_key
 from mirrorwitness.run.publishing import PublishWishes
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import Wishes
 from mirrorwitness.run.sumdb import SumdbWishes, init_log, serve_sumdb
 from mirrorwitness.server.witness import WitnessApp
+from mirrorwitness.tlog.checkpoint import open_checkpoint
 from mirrorwitness.tlog.keys import KeyType, make_signer_key
 from mirrorwitness.tlog.policy import parse_policy
 from mirrorwitness.witness.logs import WitnessedLog
 from tests.fakes.registry import RegistrySimulator, Signer
 from tests.fakes.serving import serve as serve_sim
+from tests.unit.logmirror.world import MirrorWorld
 from tests.unit.witness.world import World
 
 if TYPE_CHECKING:
@@ -33,8 +36,9 @@ if TYPE_CHECKING:
     from mirrorwitness.sumdb.head import Identity
     from mirrorwitness.tlog.keys import SignerKey, VerifierKey
     from mirrorwitness.tlog.policy import Policy
+    from mirrorwitness.witness.lab import LabLog
 
-__all__ = ["ORIGIN", "W1", "W2", "Reply", "Site", "Watcher", "open_site"]
+__all__ = ["ORIGIN", "W1", "W2", "Reply", "Site", "Watcher", "mirror_of", "mirrored", "open_site"]
 
 ORIGIN = "sum.example/npm"
 W1 = make_signer_key("w1.example/ours", bytes([21] * 32), KeyType.COSIGNATURE)
@@ -194,3 +198,21 @@ async def wait_until_answered(site: Site, path: str, status: int) -> Reply:
             if reply.status == status:
                 return reply
             await trio.sleep(0.02)
+
+
+@dataclass
+class Named:
+    """As much of a log as a mirror's world asks for."""
+
+    origin: str
+
+
+def mirror_of(site: Site) -> MirrorWorld:
+    """Return what a mirror of the site's log keeps."""
+    return MirrorWorld(labs=(cast("LabLog", Named(site.identity.origin)),), known=(site.log,))
+
+
+def mirrored(site: Site, world: MirrorWorld) -> int:
+    """Return how many entries a mirror vouches for."""
+    body = world.storage.objects.get(checkpoint_key(site.identity.origin))
+    return 0 if body is None else open_checkpoint(body, site.keys, origin=site.identity.origin).checkpoint.size

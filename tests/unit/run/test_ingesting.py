@@ -20,6 +20,7 @@ from mirrorwitness.run.mirroring import run_sync
 from mirrorwitness.run.publishing import PublishWishes
 from mirrorwitness.run.session import Wishes
 from mirrorwitness.run.sumdb import open_for_writing
+from mirrorwitness.server.logmirror import LogMirrorApp
 from mirrorwitness.storage.address import open_storage
 from mirrorwitness.storage.walk import list_keys
 from mirrorwitness.sumdb.authority import make_authority, registry_of
@@ -29,7 +30,9 @@ from tests.fakes.feed import FeedSimulator
 from tests.fakes.registry import Fault, RegistrySimulator
 from tests.fakes.registry_build import make_tarball
 from tests.fakes.serving import serve
-from tests.unit.run.sumdb_site import W1, W2, Site, open_site
+from tests.unit.logmirror.sources import listening
+from tests.unit.logmirror.world import OURS
+from tests.unit.run.sumdb_site import W1, W2, Site, mirror_of, mirrored, open_site
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +67,7 @@ class Ingester:
     others: Sequence[RegistrySimulator] = ()
     confirm_after: float = 0.0
     witnesses: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
 
     def wishes(self, *, has_feed: bool = True) -> Wishes:
         """Return what the operator asks for."""
@@ -81,7 +85,8 @@ class Ingester:
         """Run once: the named packages, or by the feed."""
         wishes = self.wishes(has_feed=has_feed)
         found = [PackageName(name) for name in names] or None
-        sumdb = replace(self.site.wishes(), session=wishes, publishing=PublishWishes(witnesses=self.witnesses))
+        publishing = PublishWishes(witnesses=self.witnesses, mirrors=self.mirrors)
+        sumdb = replace(self.site.wishes(), session=wishes, publishing=publishing)
         async with open_for_writing(sumdb) as opened:
             return await run_ingest(
                 wishes, SilentProgress(), opened=opened, is_once=True, names=found, authority=self.authority
@@ -383,6 +388,26 @@ async def test_what_no_witness_cosigned_is_logged_and_not_complete(tmp_path: Pat
             summary = await ingester.run("left", has_feed=False)
         assert (summary.exit_code(), await ingester.events("left")) == (ExitCode.PARTIAL, ["publish 1.0.0"])
         assert summary.alarms[-1].startswith("what is logged now is not published yet: the quorum is not met")
+
+    await _with(tmp_path, work)
+
+
+async def test_a_job_brings_what_it_published_to_log_mirrors(tmp_path: Path) -> None:
+    """Before it ends; one that is down is told, and makes nothing incomplete that the log promised."""
+
+    async def work(ingester: Ingester) -> None:
+        site = ingester.site
+        world = mirror_of(site)
+        app = LogMirrorApp(mirror=await world.start(), storage=world.storage)
+        site.publish("left", "1.0.0")
+        async with listening(app) as url:
+            ingester.mirrors = (f"{OURS.verifier}={url}",)
+            summary = await ingester.run("left", has_feed=False)
+            assert (summary.exit_code(), mirrored(site, world)) == (ExitCode.COMPLETE, 1)
+        site.publish("left", "1.1.0")
+        summary = await ingester.run("left", has_feed=False)
+        assert (summary.exit_code(), mirrored(site, world)) == (ExitCode.COMPLETE, 1)
+        assert "log mirror mirror.example/m1: was not brought all that is published" in summary.alarms[-1]
 
     await _with(tmp_path, work)
 

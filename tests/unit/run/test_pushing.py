@@ -11,7 +11,6 @@ import trio
 
 from mirrorwitness.errors import ConfigurationError, ProofError, UpstreamUnreachableError
 from mirrorwitness.fetch import Backoff
-from mirrorwitness.logmirror.paths import checkpoint_key
 from mirrorwitness.logmirror.upload import Uploaded, Uploader
 from mirrorwitness.run import pushing as module
 from mirrorwitness.run.publishing import PublishWishes, read_quorum
@@ -20,15 +19,14 @@ from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.server.logmirror import LogMirrorApp
 from mirrorwitness.sumdb.contradiction import Contradiction
 from mirrorwitness.sumdb.quorum import KnownWitness
-from mirrorwitness.tlog.checkpoint import open_checkpoint
 from mirrorwitness.tlog.cosignature import Cosignature, Statement, timestamp_of
 from mirrorwitness.tlog.keys import KeyType
 from mirrorwitness.tlog.policy import check_policy, parse_policy
 from mirrorwitness.tlog.proof import parse_proof
 from mirrorwitness.witness.lab import sign_line
 from tests.unit.logmirror.sources import listening
-from tests.unit.logmirror.world import OURS, MirrorWorld
-from tests.unit.run.sumdb_site import W1, Site, Watcher, open_site, wait_until_answered
+from tests.unit.logmirror.world import OURS
+from tests.unit.run.sumdb_site import W1, Watcher, mirror_of, mirrored, open_site, wait_until_answered
 from tests.unit.tlog import signing
 from tests.unit.witness.log_server import make_lab
 
@@ -41,33 +39,14 @@ if TYPE_CHECKING:
     from mirrorwitness.sumdb.cosign import Prove
     from mirrorwitness.tlog.checkpoint import OpenedCheckpoint
     from mirrorwitness.tlog.merkle import Hash
-    from mirrorwitness.witness.lab import LabLog
 
 LAB = make_lab("a", KeyType.ED25519, KeyType.ML_DSA_44)
 OWN = [key.verifier for key in LAB.keys]
 
 
-@dataclass
-class Named:
-    """As much of a log as a mirror's world asks for."""
-
-    origin: str
-
-
-def mirror_of(site: Site) -> MirrorWorld:
-    """Return what a mirror of the site's log keeps."""
-    return MirrorWorld(labs=(cast("LabLog", Named(site.identity.origin)),), known=(site.log,))
-
-
 def with_mirror(wishes: SumdbWishes, url: str) -> SumdbWishes:
     """Return the same wishes, with a mirror."""
     return replace(wishes, publishing=replace(wishes.publishing, mirrors=(f"{OURS.verifier}={url}",)))
-
-
-def mirrored(site: Site, world: MirrorWorld) -> int:
-    """Return how many entries a mirror vouches for."""
-    body = world.storage.objects.get(checkpoint_key(site.identity.origin))
-    return 0 if body is None else open_checkpoint(body, site.keys, origin=site.identity.origin).checkpoint.size
 
 
 @pytest.mark.slow

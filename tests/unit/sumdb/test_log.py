@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -397,3 +398,26 @@ async def test_a_head_for_a_format_of_before_is_still_ours() -> None:
     """The head holds the note as it was signed, byte for byte."""
     storage, log = await grown(3)
     assert storage.objects[HEAD_KEY] == format_head(log.head, 0)
+
+
+async def test_whose_the_newest_head_is() -> None:
+    """One that was found is not ours, one that we made is; one that another sequencer made ends this one."""
+    storage = MemoryStorage()
+    log, other = await begin_log(storage), await reopen(storage)
+    found = log.is_own_head
+    await log.append([make_proposal("left")])
+    assert (found, log.is_own_head) == (False, True)
+    await log.check_newest()
+    with pytest.raises(LogLostError, match="there can be one only"):
+        await other.check_newest()
+    with pytest.raises(LogLostError):
+        await other.append([make_proposal("right")])
+
+
+async def test_what_a_witness_showed_is_kept() -> None:
+    """Under its digest, so once however often it is shown."""
+    storage = MemoryStorage()
+    log = await begin_log(storage)
+    keys = {await log.keep_shown(b"a note\n") for _ in range(2)}
+    assert keys == {f"evidence/sumdb-heads/{hashlib.sha256(b'a note' + bytes([10])).hexdigest()}.txt"}
+    assert storage.objects[keys.pop()] == b"a note\n"
