@@ -62,11 +62,12 @@ bench: $(STAMP) ## Benchmarks beside peers, installs them (about 15 minutes; B="
 	@PYTHON=$(PYTHON) scripts/bench/install
 	@$(BIN)/python -m bench $(B)
 
-fuzz: $(STAMP) ## Properties with a large budget, histories of a witness, atheris (F=FILE for one, N=examples)
+fuzz: $(STAMP) ## Properties with a large budget, histories of a witness, all kills, atheris (F=FILE for one, N=examples)
 	@HYPOTHESIS_PROFILE=nightly FUZZ_EXAMPLES=$(N) $(BIN)/python -m pytest $(F) -n 2 --dist worksteal --timeout=3600 -o faulthandler_timeout=0 \
 	  $(if $(filter $(ALL_F),$(F)),--ignore=$(HISTORIES))
 ifeq ($(F),$(ALL_F))
 	@FUZZ_EXAMPLES=$$((20 * $(N))) $(BIN)/python -m pytest $(HISTORIES) -n 2 --dist worksteal --timeout=3600 -o faulthandler_timeout=0
+	@KILL_PERCENT=100 $(BIN)/python -m pytest tests/fault -n 2 --dist worksteal --timeout=3600 -o faulthandler_timeout=0
 	@$(BIN)/python -m tests.fuzz $$((60 * $(N) / 5000))
 endif
 

@@ -18,15 +18,23 @@ if TYPE_CHECKING:
 
     from tests.fault.places import Place
 
-__all__ = ["Job", "Killer", "Kind", "open_killer"]
+__all__ = ["Job", "Killer", "Kind", "open_killer", "rounds"]
 
 Kind: TypeAlias = Literal["sync", "audit", "repair", "follow", "once"]
+
+PERCENT = int(os.environ.get("KILL_PERCENT") or 30)
+"""How much of each test of kills is played: all with 100 (`make fuzz`), a part in `make test`, which has minutes."""
 
 _log = logging.getLogger(__name__)
 
 _LATER, _EARLIER = 1.04, 0.8
 """How the time within which runs are killed follows what kills meet: about one in six comes after the end, so that the
 last steps are met too."""
+
+
+def rounds(count: int) -> int:
+    """Return how many of so many rounds are played (`PERCENT`), at least two."""
+    return max(2, count * PERCENT // 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

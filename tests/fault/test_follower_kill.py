@@ -1,4 +1,7 @@
-"""Followers killed at any instant (P2, P8): SIGKILL at 200 random points, over a directory, S3 in memory, and moto."""
+"""Followers killed at any instant (P2, P8): SIGKILL at 200 random points, over a directory, S3 in memory, and moto.
+
+The numbers are those of `make fuzz`; `make test` plays a part of them (`tests.fault.killing.rounds`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from tests.fakes.feed import FeedSimulator
 from tests.fakes.registry import serve
 from tests.fakes.thread import run_in_thread
 from tests.fault.follow_trials import kill_followers
+from tests.fault.killing import rounds
 from tests.fault.test_kill import buckets, directories
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ def test_p8_followers_over_a_directory_are_killed_anywhere(
     feed: FeedSimulator,
 ) -> None:
     """120 kills: no document names what is missing, no cursor passes what is unfinished, and a last run catches up."""
-    kill_followers(directories, registry.sim, feed, random.Random(seed), trials=10, kills=6)  # noqa: S311
+    kill_followers(directories, registry.sim, feed, random.Random(seed), trials=rounds(10), kills=6)  # noqa: S311
 
 
 @pytest.mark.parametrize("buckets", ["hostile", "moto"], indirect=True)
@@ -49,4 +53,4 @@ def test_p8_followers_over_a_bucket_are_killed_anywhere(
     feed: FeedSimulator,
 ) -> None:
     """The same with 80 kills against S3."""
-    kill_followers(buckets, registry.sim, feed, random.Random(3), trials=5, kills=8)  # noqa: S311
+    kill_followers(buckets, registry.sim, feed, random.Random(3), trials=rounds(5), kills=8)  # noqa: S311

@@ -2,6 +2,8 @@
 
 Seeds are printed by the test's name; the moments are random in effect because several processes race. The same trials
 against a real S3 server are in `tests/real/test_kill.py`.
+
+The numbers are those of `make fuzz`; `make test` plays a part of them (`tests.fault.killing.rounds`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import pytest
 
 from tests.fakes.hostile_s3 import HostileS3, serve_s3
 from tests.fakes.thread import run_in_thread
+from tests.fault.killing import rounds
 from tests.fault.places import Bucket, Directory, open_client
 from tests.fault.trials import kill_first_runs, kill_repairs, kill_updates
 from tests.real.servers import moto
@@ -77,7 +80,7 @@ def test_row_36_first_runs_into_a_directory_are_killed_anywhere(
 ) -> None:
     """225 kills: no document ever names a missing or wrong object, and the next run ends as if nothing had happened."""
     chance = random.Random(seed)  # noqa: S311
-    kill_first_runs(directories, registry, chance, versions=3, trials=25, kills=3)
+    kill_first_runs(directories, registry, chance, versions=3, trials=rounds(25), kills=3)
 
 
 @pytest.mark.parametrize("seed", [4, 5, 6, 7])
@@ -86,32 +89,32 @@ def test_row_36_first_runs_into_a_bucket_are_killed_anywhere(
 ) -> None:
     """The same with 200 kills against S3."""
     chance = random.Random(seed)  # noqa: S311
-    kill_first_runs(buckets, registry, chance, versions=2, trials=10, kills=5)
+    kill_first_runs(buckets, registry, chance, versions=2, trials=rounds(10), kills=5)
 
 
 @pytest.mark.parametrize("buckets", ["moto"], indirect=True)
 def test_row_36_first_runs_into_moto_are_killed_anywhere(buckets: Places, registry: ThreadedRegistry) -> None:
     """The same with 20 kills against a server whose threads work on when their client is dead."""
-    kill_first_runs(buckets, registry, random.Random(12), versions=2, trials=4, kills=5)  # noqa: S311
+    kill_first_runs(buckets, registry, random.Random(12), versions=2, trials=rounds(4), kills=5)  # noqa: S311
 
 
 def test_row_36_updates_of_a_directory_are_killed_anywhere(directories: Places, registry: ThreadedRegistry) -> None:
     """100 kills over 25 days of an upstream that changes and contradicts itself; a twin nobody killed is the judge."""
-    kill_updates(directories, directories(), registry, random.Random(8), days=25, kills=4)  # noqa: S311
+    kill_updates(directories, directories(), registry, random.Random(8), days=rounds(25), kills=4)  # noqa: S311
 
 
 def test_row_36_updates_of_a_bucket_are_killed_anywhere(
     buckets: Places, directories: Places, registry: ThreadedRegistry
 ) -> None:
     """The same with 50 kills over 10 days against S3; the twin is a directory."""
-    kill_updates(buckets, directories(), registry, random.Random(9), days=10, kills=5)  # noqa: S311
+    kill_updates(buckets, directories(), registry, random.Random(9), days=rounds(10), kills=5)  # noqa: S311
 
 
 def test_row_36_repairs_of_a_directory_are_killed_anywhere(directories: Places, registry: ThreadedRegistry) -> None:
     """60 kills: what was sound is never touched, what was damaged is as it was or right, the next repair completes."""
-    kill_repairs(directories, registry, random.Random(10), trials=20, kills=3)  # noqa: S311
+    kill_repairs(directories, registry, random.Random(10), trials=rounds(20), kills=3)  # noqa: S311
 
 
 def test_row_36_repairs_of_a_bucket_are_killed_anywhere(buckets: Places, registry: ThreadedRegistry) -> None:
     """The same with 40 kills against S3."""
-    kill_repairs(buckets, registry, random.Random(11), trials=10, kills=4)  # noqa: S311
+    kill_repairs(buckets, registry, random.Random(11), trials=rounds(10), kills=4)  # noqa: S311
