@@ -9,7 +9,7 @@ import pytest
 
 from mirrorwitness.npm.names import PackageName, Version
 from mirrorwitness.npm.packument import Packument, parse_packument
-from mirrorwitness.npm.splice import read_version_text, splice_versions
+from mirrorwitness.npm.splice import keep_times, read_version_text, splice_versions
 
 LEFT = PackageName("left")
 ONE, TWO, THREE = Version("1.0.0"), Version("2.0.0"), Version("3.0.0")
@@ -77,3 +77,16 @@ def test_a_document_without_versions_has_no_version_text(body: bytes) -> None:
         read_version_text(stub, ONE)
     spliced = splice_versions(stub, stored=document(manifest("1.0.0")), versions={ONE})
     assert list(spliced.versions) == [ONE]
+
+
+def test_times_of_versions_that_are_not_shown_are_left_out() -> None:
+    """All else of the document keeps its bytes, `created` and `modified` among it."""
+    body = b'{"name":"left","time":{"created":"A","1.0.0":"B", "2.0.0":"C","modified":"D"},"n":1.50}'
+    kept = keep_times(body, versions={ONE})
+    assert kept == b'{"name":"left","time":{"created":"A","1.0.0":"B","modified":"D"},"n":1.50}'
+
+
+@pytest.mark.parametrize("body", [b'{"name":"left"}', b'{"name":"left","time":null}', b'{"time":[1], "name":"left"}'])
+def test_a_document_without_times_is_what_it_was(body: bytes) -> None:
+    """Byte for byte."""
+    assert keep_times(body, versions={ONE}) == body
