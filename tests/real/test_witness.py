@@ -276,8 +276,8 @@ class _Poller:
         self._keys = {path: make_key("witness.example/poll", algorithm, path) for path, algorithm in paths.items()}
 
     def poll(self, url: str) -> int:
-        """Poll once, and return the exit code."""
-        words = ["--storage", f"file:{self._storage}", "--log", f"{self._vkey}={url}"]
+        """Poll once, without the grace that caches get, and return the exit code."""
+        words = ["--storage", f"file:{self._storage}", "--log", f"{self._vkey}={url}", "--older-head-after", "0 s"]
         words += [word for path in self._keys for word in ("--key", str(path))]
         return mirrorwitness("witness", "poll", "--once", "--dialect", "sumdb", *words).code
 
