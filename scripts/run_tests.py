@@ -26,7 +26,6 @@ PURE = (
     "mirrorwitness/logmirror/inflate.py",
     "mirrorwitness/logmirror/paths.py",
     "mirrorwitness/logmirror/protocol.py",
-    "mirrorwitness/logmirror/pruning.py",
     "mirrorwitness/logmirror/record.py",
     "mirrorwitness/logmirror/ticket.py",
     "mirrorwitness/mirror/layout.py",

@@ -13,7 +13,7 @@ import click
 from mirrorwitness.cli.boundary import run_command, stop_with
 from mirrorwitness.cli.options import json_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, print_facts, print_json, print_table
-from mirrorwitness.cli.witness_options import read_time
+from mirrorwitness.cli.witness_options import read_some_time
 from mirrorwitness.errors import ExitCode
 from mirrorwitness.logmirror.roles import ARTIFACTS, LOG_MIRROR
 from mirrorwitness.npm.times import format_time
@@ -44,14 +44,6 @@ _statement = click.option(
     show_default=True,
     help="What the keys say: that entries are held, or that tarballs are.",
 )
-
-
-def _read_some_time(context: click.Context, option: click.Parameter, value: str) -> float:
-    """Read a length of time that is not 0."""
-    found = read_time(context, option, value)
-    if not found:
-        raise click.BadParameter(f"found {value!r}, expected more than nothing")
-    return found
 
 
 def cosigner_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -121,7 +113,7 @@ def serve(*, wishes: CosignerWishes, listen: str, log_level: str | None) -> None
 @click.option("--follow", is_flag=True, help="Go on until a signal arrives.")
 @click.option(
     "--every",
-    callback=_read_some_time,
+    callback=read_some_time,
     default="60 s",
     show_default=True,
     metavar="TIME",
@@ -129,7 +121,7 @@ def serve(*, wishes: CosignerWishes, listen: str, log_level: str | None) -> None
 )
 @click.option(
     "--refresh",
-    callback=_read_some_time,
+    callback=read_some_time,
     default="1 h",
     show_default=True,
     metavar="TIME",

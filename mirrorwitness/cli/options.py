@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.select import Rule
     from mirrorwitness.npm.names import PackageName
 
-__all__ = ["Options", "common_options", "json_option", "log_level", "selection_options", "sumdb_options"]
+__all__ = [
+    "Options",
+    "common_options",
+    "json_option",
+    "log_level",
+    "log_level_option",
+    "selection_options",
+    "sumdb_options",
+]
 
 MAX_NAMES_BYTES: Final = 256 * 1024 * 1024
 """Bytes of the largest list of names: all 5.7 million names ever used have about 120 MB."""
@@ -41,6 +49,13 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 def json_option(command: _Command) -> _Command:
     """Add ``--json``."""
     return click.option("--json", "is_json", is_flag=True, help="Print one JSON document instead of tables.")(command)
+
+
+def log_level_option(command: _Command) -> _Command:
+    """Add ``--log-level``."""
+    return click.option(
+        "--log-level", type=click.Choice(LEVELS), help="What is logged to standard error, and above it."
+    )(command)
 
 
 def common_options(command: _Command) -> _Command:
@@ -59,7 +74,7 @@ def common_options(command: _Command) -> _Command:
         click.option("--contact", metavar="ADDRESS", help="How an upstream's operator reaches you; in the User-Agent."),
         click.option("--public-url", metavar="URL", help="The mirror's own address, for tarball URLs."),
         click.option("--signatures", type=click.Choice(["require", "verify", "off"]), help="Default: verify."),
-        click.option("--log-level", type=click.Choice(LEVELS), help="What is logged to standard error, and above it."),
+        log_level_option,
     )):
         command = option(command)
     return command

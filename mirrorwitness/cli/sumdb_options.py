@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from mirrorwitness.cli.options import Options
+from mirrorwitness.cli.options import Options, log_level_option
 from mirrorwitness.cli.witness_options import read_time
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.run.publishing import PublishWishes
 from mirrorwitness.run.sumdb import SumdbWishes
-from mirrorwitness.telemetry import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,7 +84,7 @@ def place_options(command: _Command) -> _Command:
             "--config", type=click.Path(path_type=Path), metavar="FILE", help="Default: mirrorwitness.toml here."
         ),
         click.option("--storage", metavar="STORAGE", help="file:DIR, or s3://BUCKET/PREFIX?endpoint=URL."),
-        click.option("--log-level", type=click.Choice(LEVELS), help="What is logged to standard error, and above it."),
+        log_level_option,
     )):
         command = option(command)
     return command

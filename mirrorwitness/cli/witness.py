@@ -11,7 +11,7 @@ import click
 
 from mirrorwitness.cli.boundary import fail, guard, run_command, stop_with
 from mirrorwitness.cli.keyfile import write_key
-from mirrorwitness.cli.options import json_option
+from mirrorwitness.cli.options import json_option, log_level_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, hint, print_facts, print_json, print_table, warn
 from mirrorwitness.cli.witness_options import running_options, witness_options
 from mirrorwitness.errors import ConfigurationError, ExitCode
@@ -19,7 +19,7 @@ from mirrorwitness.run.files import read_file
 from mirrorwitness.run.inspecting import explain_evidence, explain_note, verify_checkpoint
 from mirrorwitness.run.signers import PASSPHRASE_VARIABLE, format_pem
 from mirrorwitness.run.witnessing import WitnessWishes, adopt_checkpoint, retire_witness, serve_witness
-from mirrorwitness.telemetry import LEVELS, configure_logs
+from mirrorwitness.telemetry import configure_logs
 from mirrorwitness.tlog.keys import SEED_BYTES, KeyType, format_signer_key, make_signer_key
 
 __all__ = ["witness"]
@@ -89,7 +89,7 @@ def keygen(*, name: str, algorithm: str, out: Path, is_pem: bool, is_encrypted: 
 )
 @click.option("--sign-subtree", "signs_subtrees", is_flag=True, help="Offer sign-subtree, for ML-DSA-44 keys.")
 @click.option("--rate", type=float, default=0.0, metavar="N", help="Requests of one log in a second; 0: no limit.")
-@click.option("--log-level", type=click.Choice(LEVELS), help="What is logged to standard error, and above it.")
+@log_level_option
 @running_options
 @witness_options
 def serve(*, wishes: WitnessWishes, listen: str, log_level: str | None) -> None:

@@ -14,7 +14,7 @@ from mirrorwitness.run.witnessing import WitnessWishes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["read_time", "running_options", "witness_options"]
+__all__ = ["read_some_time", "read_time", "running_options", "witness_options"]
 
 _WISHES = (
     *("storage", "anchor", "keys", "logs", "lists"),
@@ -68,3 +68,11 @@ def read_time(_context: click.Context, _option: click.Parameter, value: str) -> 
         return float(parse_quantity(Seconds, value))
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def read_some_time(context: click.Context, option: click.Parameter, value: str) -> float:
+    """Read a length of time that is not 0."""
+    found = read_time(context, option, value)
+    if not found:
+        raise click.BadParameter(f"found {value!r}, expected more than nothing")
+    return found

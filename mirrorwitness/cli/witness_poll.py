@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mirrorwitness.cli.boundary import run_command, stop_with
-from mirrorwitness.cli.options import json_option
+from mirrorwitness.cli.options import json_option, log_level_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, print_json, print_table, warn
-from mirrorwitness.cli.witness_options import read_time, running_options, witness_options
+from mirrorwitness.cli.witness_options import read_some_time, read_time, running_options, witness_options
 from mirrorwitness.errors import ExitCode
 from mirrorwitness.run.polling import PollWishes, follow_logs, poll_once
-from mirrorwitness.telemetry import LEVELS, configure_logs
+from mirrorwitness.telemetry import configure_logs
 from mirrorwitness.tlog.tiles import Dialect
 
 if TYPE_CHECKING:
@@ -28,14 +28,6 @@ __all__ = ["poll"]
 SCHEMA: Final = "mirrorwitness-witness-poll-1"
 
 
-def _read_some_time(context: click.Context, option: click.Parameter, value: str) -> float:
-    """Read a length of time, ``60 s`` or ``1 h``."""
-    found = read_time(context, option, value)
-    if not found:
-        raise click.BadParameter(f"found {value!r}, expected more than nothing")
-    return found
-
-
 @click.command(epilog=EXIT_CODES_HELP)
 @click.option("--once", is_flag=True, help="Poll every log once, then exit; for scheduled jobs.")
 @click.option("--follow", is_flag=True, help="Poll until a signal arrives.")
@@ -48,7 +40,7 @@ def _read_some_time(context: click.Context, option: click.Parameter, value: str)
 )
 @click.option(
     "--every",
-    callback=_read_some_time,
+    callback=read_some_time,
     default="60 s",
     show_default=True,
     metavar="TIME",
@@ -56,7 +48,7 @@ def _read_some_time(context: click.Context, option: click.Parameter, value: str)
 )
 @click.option(
     "--refresh",
-    callback=_read_some_time,
+    callback=read_some_time,
     default="1 h",
     show_default=True,
     metavar="TIME",
@@ -82,7 +74,7 @@ def _read_some_time(context: click.Context, option: click.Parameter, value: str)
 @click.option(
     "--refuse-extensions", "refuses_extensions", is_flag=True, help="Refuse checkpoints with extension lines."
 )
-@click.option("--log-level", type=click.Choice(LEVELS), help="What is logged to standard error, and above it.")
+@log_level_option
 @json_option
 @running_options
 @witness_options

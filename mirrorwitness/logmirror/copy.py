@@ -35,12 +35,12 @@ from mirrorwitness.errors import (
     StorageUnavailableError,
 )
 from mirrorwitness.logmirror.paths import partial_prefix, tile_key
-from mirrorwitness.logmirror.pruning import Partials
 from mirrorwitness.storage.side_by_side import for_each
 from mirrorwitness.storage.walk import list_keys
 from mirrorwitness.sumdb.growth import EMPTY_EDGE, Edge, edge_bundle, grow
 from mirrorwitness.tlog.entries import MAX_ENTRY_BYTES, format_entries, parse_entries
 from mirrorwitness.tlog.merkle import HASH_BYTES, Hash, leaf_hash, root_of
+from mirrorwitness.tlog.partials import Partials
 from mirrorwitness.tlog.tile_hashes import TileHashes
 from mirrorwitness.tlog.tiles import TILE_WIDTH, EntriesTile, Tile, edge_tiles
 

@@ -36,7 +36,6 @@ from mirrorwitness.errors import (
     RolledBackError,
     SecurityError,
     SignatureError,
-    UpstreamProtocolError,
 )
 from mirrorwitness.logmirror.copy import LogCopy
 from mirrorwitness.logmirror.cosigner import Overtaken
@@ -50,7 +49,7 @@ from mirrorwitness.tlog.checkpoint import open_checkpoint
 from mirrorwitness.tlog.note import format_lines
 from mirrorwitness.tlog.witnessing import SIZE_TYPE
 from mirrorwitness.witness.decision import Refused, decide
-from mirrorwitness.witness.protocol import MAX_BODY_BYTES, Answer, Reason, answer, parse_add_checkpoint
+from mirrorwitness.witness.protocol import Answer, Reason, answer, parse_add_checkpoint, read_request
 from mirrorwitness.witness.records import format_cosigned
 from mirrorwitness.witness.service import RETRY_SECONDS, Fork
 
@@ -317,12 +316,9 @@ class LogMirror:
         return given
 
     async def _add_checkpoint(self, body: bytes) -> Answer:
-        if len(body) > MAX_BODY_BYTES:
-            return answer(Reason.TOO_LARGE, f"the request has more than {MAX_BODY_BYTES} bytes")
-        try:
-            request = parse_add_checkpoint(body)
-        except UpstreamProtocolError as error:
-            return answer(Reason.MALFORMED, str(error))
+        request = read_request(body, parse_add_checkpoint)
+        if isinstance(request, Answer):
+            return request
         return await self.submit(request)
 
     async def _judge(self, request: AddCheckpoint, log: WitnessedLog, *, anew: bool) -> Answer | None:

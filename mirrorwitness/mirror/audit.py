@@ -45,7 +45,7 @@ from mirrorwitness.mirror.voucher import Claim, check_proof
 from mirrorwitness.npm.abbreviated import render_abbreviated
 from mirrorwitness.npm.integrity import Verifier, make_expectation
 from mirrorwitness.npm.offloop import PACKUMENT_LIMIT, parse_off_loop
-from mirrorwitness.npm.signatures import SignaturePolicy, check_signatures, is_accepted, parse_time
+from mirrorwitness.npm.signatures import SignaturePolicy, check_manifest, is_accepted
 from mirrorwitness.tlog.proof import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
@@ -300,14 +300,7 @@ class Audit:
         if self.policy is SignaturePolicy.OFF:
             return
         published = packument.time.get(manifest.version)
-        outcome = check_signatures(
-            name=packument.name,
-            version=manifest.version,
-            integrity=manifest.integrity,
-            signatures=manifest.signatures,
-            published=parse_time(published) if published is not None else None,
-            keys=self.keys,
-        )
+        outcome = check_manifest(manifest, name=packument.name, published=published, keys=self.keys)
         self.counts[f"signature_{outcome}"] += 1
         if not is_accepted(outcome, self.policy):
             key = layout.packument_key(packument.name)

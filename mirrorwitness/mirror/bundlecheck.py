@@ -53,10 +53,9 @@ from mirrorwitness.npm.registry import MAX_ATTESTATIONS_BYTES
 from mirrorwitness.npm.signatures import (
     MAX_KEYS_BYTES,
     SignaturePolicy,
-    check_signatures,
+    check_manifest,
     is_accepted,
     parse_keys,
-    parse_time,
 )
 from mirrorwitness.storage.side_by_side import for_each
 from mirrorwitness.tlog.proof import MAX_FILE_BYTES, parse_proof
@@ -261,14 +260,7 @@ class BundleCheck:
         if self._terms.policy is SignaturePolicy.OFF:
             return
         published = packument.time.get(manifest.version)
-        outcome = check_signatures(
-            name=packument.name,
-            version=manifest.version,
-            integrity=manifest.integrity,
-            signatures=manifest.signatures,
-            published=None if published is None else parse_time(published),
-            keys=self._terms.keys,
-        )
+        outcome = check_manifest(manifest, name=packument.name, published=published, keys=self._terms.keys)
         done.counts[f"signature_{outcome}"] += 1
         if not is_accepted(outcome, self._terms.policy):
             raise SignatureError(

@@ -41,9 +41,8 @@ from mirrorwitness.npm.signatures import (
     KeyRing,
     SignatureOutcome,
     SignaturePolicy,
-    check_signatures,
+    check_manifest,
     is_accepted,
-    parse_time,
 )
 
 if TYPE_CHECKING:
@@ -322,14 +321,7 @@ def _signature(packument: Packument, manifest: Manifest, keys: KeyRing, policy: 
     if policy is SignaturePolicy.OFF or manifest.refused is not None:
         return SignatureOutcome.UNSIGNED
     published = packument.time.get(manifest.version)
-    return check_signatures(
-        name=packument.name,
-        version=manifest.version,
-        integrity=manifest.integrity,
-        signatures=manifest.signatures,
-        published=parse_time(published) if published is not None else None,
-        keys=keys,
-    )
+    return check_manifest(manifest, name=packument.name, published=published, keys=keys)
 
 
 def _refusal(

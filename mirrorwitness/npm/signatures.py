@@ -44,12 +44,15 @@ from mirrorwitness.errors import SignatureError, UpstreamProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mirrorwitness.npm.manifest import Manifest
+
 __all__ = [
     "MAX_KEYS_BYTES",
     "KeyRing",
     "RegistryKey",
     "SignatureOutcome",
     "SignaturePolicy",
+    "check_manifest",
     "check_signatures",
     "fingerprint",
     "format_keys",
@@ -231,6 +234,25 @@ def check_signatures(
     when = published or _UNKNOWN_PUBLISH_TIME
     outcomes = {_check_entry(message, keys.find(keyid), sig, when) for keyid, sig in signatures}
     return next((outcome for outcome in _WORST_FIRST if outcome in outcomes), SignatureOutcome.VERIFIED)
+
+
+def check_manifest(manifest: Manifest, *, name: str, published: str | None, keys: KeyRing) -> SignatureOutcome:
+    """Judge the signatures of a version as its document has them; see `check_signatures`.
+
+    Args:
+        manifest: the version.
+        name: the package.
+        published: what the document's ``time`` says of the version; None where it says nothing.
+        keys: the registry's.
+    """
+    return check_signatures(
+        name=name,
+        version=manifest.version,
+        integrity=manifest.integrity,
+        signatures=manifest.signatures,
+        published=None if published is None else parse_time(published),
+        keys=keys,
+    )
 
 
 def is_accepted(outcome: SignatureOutcome, policy: SignaturePolicy) -> bool:

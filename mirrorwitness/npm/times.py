@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-__all__ = ["DAYS", "HOURS", "MINUTES", "SECONDS", "format_time", "parse_time"]
+__all__ = ["DAYS", "HOURS", "MINUTES", "SECONDS", "describe_time", "format_time", "parse_time"]
 
 SECONDS: Final = 1.0
 MINUTES: Final = 60 * SECONDS
@@ -29,3 +29,13 @@ def parse_time(text: str) -> datetime | None:
         return datetime.strptime(text, _FORMAT).replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+def describe_time(timestamp: int) -> str | None:
+    """Return seconds since 1970 for people; None for 0, and the number where no calendar has it."""
+    if not timestamp:
+        return None
+    try:
+        return format_time(datetime.fromtimestamp(timestamp, UTC))
+    except (ValueError, OverflowError, OSError):
+        return str(timestamp)

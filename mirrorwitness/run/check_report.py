@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from mirrorwitness.npm.times import format_time
+from mirrorwitness.npm.times import describe_time
 from mirrorwitness.sumdb.proofbundle import format_bundle, group_proofs
 from mirrorwitness.sumdb.served import Traffic
 from mirrorwitness.sumdb.verdict import Verdict, exit_code_of
@@ -49,7 +48,7 @@ class Believed:
 
     def signers(self) -> list[tuple[str, str | None]]:
         """Return the cosigners with their times for people; None for no time."""
-        return [(name, _when(at)) for name, at in self.cosigners]
+        return [(name, describe_time(at)) for name, at in self.cosigners]
 
     def document(self) -> dict[str, object]:
         """Return it as plain data."""
@@ -173,8 +172,8 @@ class CheckReport:
         cosigned = max((at for item in self.believed for _, at in item.cosigners), default=0)
         if self.checked_at is not None and cosigned and self.checked_at - cosigned > STALE_SECONDS:
             sentences.append(
-                f"the newest cosignature is of {_when(cosigned)}, more than a day ago: the log stands still, or a "
-                "cache before it shows an old tree and hides what was logged since"
+                f"the newest cosignature is of {describe_time(cosigned)}, more than a day ago: the log stands still, "
+                "or a cache before it shows an old tree and hides what was logged since"
             )
         if not self.is_compared:
             sentences.append(
@@ -201,13 +200,3 @@ class CheckReport:
             "remembered": self.remembered,
             "warnings": self.warnings(),
         }
-
-
-def _when(timestamp: int) -> str | None:
-    """Return a time for people; None for 0, and the number where no calendar has it."""
-    if not timestamp:
-        return None
-    try:
-        return format_time(datetime.fromtimestamp(timestamp, UTC))
-    except (ValueError, OverflowError, OSError):
-        return str(timestamp)

@@ -21,13 +21,12 @@ from mirrorwitness.errors import ConfigurationError, RolledBackError
 from mirrorwitness.logmirror.cosigner import Cosigner
 from mirrorwitness.logmirror.roles import RoleView, check_retirable, check_roles, in_role
 from mirrorwitness.run.inspecting import reading_given
+from mirrorwitness.run.relying import open_reliable
 from mirrorwitness.run.session import now
 from mirrorwitness.run.signers import ask_passphrase, open_signers
 from mirrorwitness.run.witnessing import keep_fork
 from mirrorwitness.storage.address import open_storage
-from mirrorwitness.storage.probe import check_storage
 from mirrorwitness.storage.probe_verdict import Role as StorageRole
-from mirrorwitness.storage.probe_verdict import Verdict
 from mirrorwitness.tlog.checkpoint import origin_hash
 from mirrorwitness.witness.logs import LogSet, parse_log_flags
 from mirrorwitness.witness.startup import (
@@ -202,17 +201,8 @@ async def _check_kept(view: RoleView, anchor: RoleView | None, role: Role, keys:
 
 
 async def _open(stack: AsyncExitStack, address: str, flag: str, role: Role) -> Storage:
-    storage = await stack.enter_async_context(open_storage(address))
-    report = await check_storage(storage, short=True)
-    if report.verdict_for(StorageRole.WITNESS) is Verdict.REFUSED:
-        broken = [
-            str(each.capability) for each in report.findings if each.verdicts[StorageRole.WITNESS] is Verdict.REFUSED
-        ]
-        raise ConfigurationError(
-            f"{flag} {address}: the {role.title} cannot rely on it ({', '.join(broken)}); "
-            f"`mirrorwitness store-check {address}` says more"
-        )
-    return storage
+    who = f"the {role.title}"
+    return await stack.enter_async_context(open_reliable(address, flag=flag, role=StorageRole.WITNESS, who=who))
 
 
 @contextmanager

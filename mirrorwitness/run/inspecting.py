@@ -8,11 +8,10 @@ from __future__ import annotations
 import base64
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mirrorwitness.errors import ConfigurationError, SecurityError, UpstreamProtocolError
-from mirrorwitness.npm.times import format_time
+from mirrorwitness.npm.times import describe_time
 from mirrorwitness.sumdb.records import format_record, parse_record
 from mirrorwitness.tlog.checkpoint import parse_checkpoint
 from mirrorwitness.tlog.cosignature import Statement, fits_cosignature, timestamp_of
@@ -65,13 +64,13 @@ class Verdict:
         return {
             "checkpoint": _tree(self.checkpoint),
             "log_keys": list(self.log_keys),
-            "cosigners": [{"name": name, "time": _when(at)} for name, at in self.cosigners],
+            "cosigners": [{"name": name, "time": describe_time(at)} for name, at in self.cosigners],
             "accepted": True,
         }
 
     def facts(self) -> list[tuple[str, str]]:
         """Return it as pairs for a person."""
-        cosigners = ", ".join(f"{name} at {_when(at) or 'no time'}" for name, at in self.cosigners) or "none"
+        cosigners = ", ".join(f"{name} at {describe_time(at) or 'no time'}" for name, at in self.cosigners) or "none"
         return [*_facts(self.checkpoint), ("signed by", ", ".join(self.log_keys)), ("cosigned by", cosigners)]
 
 
@@ -105,7 +104,7 @@ class NoteReport:
                     "name": line.name,
                     "key_id": line.key_id.hex(),
                     "what": what,
-                    "time": None if at is None else _when(at),
+                    "time": None if at is None else describe_time(at),
                     "verified": verified,
                 }
                 for line, what, at, verified in self.lines
@@ -125,7 +124,7 @@ class NoteReport:
         """Return the lines as rows of a table."""
         words = {None: "no key given", True: "yes", False: "NO"}
         return [
-            (line.name, line.key_id.hex(), what, "" if at is None else _when(at) or "none", words[verified])
+            (line.name, line.key_id.hex(), what, "" if at is None else describe_time(at) or "none", words[verified])
             for line, what, at, verified in self.lines
         ]
 
@@ -154,14 +153,14 @@ class EvidenceReport:
             "origin": self.ours.origin,
             "trees": [_tree(self.ours), _tree(self.theirs)],
             "log_keys": list(self.log_keys),
-            "cosigners": [{"name": name, "time": _when(at)} for name, at in self.cosigners],
+            "cosigners": [{"name": name, "time": describe_time(at)} for name, at in self.cosigners],
             "seen": self.seen,
             "fork": True,
         }
 
     def facts(self) -> list[tuple[str, str]]:
         """Return it as pairs for a person."""
-        cosigners = ", ".join(f"{name} at {_when(at)}" for name, at in self.cosigners) or "nobody"
+        cosigners = ", ".join(f"{name} at {describe_time(at)}" for name, at in self.cosigners) or "nobody"
         return [
             ("verdict", "the log forked: it signed two trees that contradict each other"),
             ("origin", self.ours.origin),
@@ -292,13 +291,3 @@ def _facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     root = base64.b64encode(checkpoint.root).decode()
     extension = [("extension", line) for line in checkpoint.extension]
     return [("origin", checkpoint.origin), ("size", str(checkpoint.size)), ("root", root), *extension]
-
-
-def _when(timestamp: int) -> str | None:
-    """Return a time for people; None for 0, and the number where no calendar has it."""
-    if not timestamp:
-        return None
-    try:
-        return format_time(datetime.fromtimestamp(timestamp, UTC))
-    except (ValueError, OverflowError, OSError):
-        return str(timestamp)

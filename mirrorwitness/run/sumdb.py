@@ -33,6 +33,7 @@ from mirrorwitness.mirror.progress import SilentProgress
 from mirrorwitness.run.ingesting import follow_feed, log_when_agreed, open_ingesting, run_ingest
 from mirrorwitness.run.publishing import PublishWishes, open_publisher, read_quorum, sample_publication
 from mirrorwitness.run.pushing import open_pushes, sample_pushes
+from mirrorwitness.run.relying import check_reliable
 from mirrorwitness.run.serve import format_address, parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now, open_mirror, open_upstream
@@ -42,8 +43,7 @@ from mirrorwitness.server.lookups import Lookups
 from mirrorwitness.server.sumdb import make_sumdb_app
 from mirrorwitness.server.traffic import Traffic
 from mirrorwitness.storage.address import open_storage
-from mirrorwitness.storage.probe import check_storage
-from mirrorwitness.storage.probe_verdict import Role, Verdict
+from mirrorwitness.storage.probe_verdict import Role
 from mirrorwitness.sumdb.authority import make_authority, registry_of
 from mirrorwitness.sumdb.fsck import fsck
 from mirrorwitness.sumdb.head import Identity
@@ -152,7 +152,7 @@ async def init_log(address: str, *, name: str, keep: Callable[[str], None]) -> I
     """
     keys = tuple([make_signer_key(name, secrets.token_bytes(SEED_BYTES), kind) for kind in KEY_KINDS])
     async with open_storage(address) as storage:
-        await _check_place(storage, address)
+        await check_reliable(storage, address, flag="--storage", role=Role.SUMDB, who="a log")
         if await storage.stat(IDENTITY_KEY) is not None:
             raise ConfigurationError(f"{address}: has a log already, and a log is never begun anew")
         keep("\n".join(map(format_signer_key, keys)))
@@ -238,7 +238,8 @@ async def open_for_writing(wishes: SumdbWishes) -> AsyncGenerator[OpenedLog, Non
     quorum = read_quorum(wishes.publishing, [key.verifier for key in keys])
     async with AsyncExitStack() as stack:
         storage = await stack.enter_async_context(open_mirror(wishes.session.config))
-        await _check_place(storage, wishes.session.config.storage or "")
+        address = wishes.session.config.storage or ""
+        await check_reliable(storage, address, flag="--storage", role=Role.SUMDB, who="a log")
         log = await _open_log(storage, keys)
         published = await read_published(storage, Identity(log.origin, log.verifiers))
         size = None if published is None else published[0].checkpoint.size
@@ -334,13 +335,3 @@ def _make_app(opened: OpenedLog, ingesting: Ingesting) -> App:
 async def _serve(app: App, *, host: str, port: int, ready: Callable[[str], None], shutdown: trio.Event) -> None:
     async with trio.open_nursery() as nursery:
         ready(format_address(await nursery.start(partial(serve_app, app, host=host, port=port, shutdown=shutdown))))
-
-
-async def _check_place(storage: Storage, address: str) -> None:
-    report = await check_storage(storage, short=True)
-    if report.verdict_for(Role.SUMDB) is Verdict.REFUSED:
-        broken = [str(each.capability) for each in report.findings if each.verdicts[Role.SUMDB] is Verdict.REFUSED]
-        raise ConfigurationError(
-            f"--storage {address}: a log cannot rely on it ({', '.join(broken)}); "
-            f"`mirrorwitness store-check {address}` says more"
-        )

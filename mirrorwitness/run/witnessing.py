@@ -28,6 +28,7 @@ from mirrorwitness.logmirror.roles import WITNESS, check_retirable, check_roles
 from mirrorwitness.npm.times import format_time
 from mirrorwitness.run.inspecting import reading_given
 from mirrorwitness.run.log_lists import complain, read_lists
+from mirrorwitness.run.relying import open_reliable
 from mirrorwitness.run.serve import format_address, parse_listen
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.session import now
@@ -37,8 +38,7 @@ from mirrorwitness.run.watching import keep_logs_fresh, watch_decisions
 from mirrorwitness.run.webhook import check_webhook, open_webhook
 from mirrorwitness.server.witness import WitnessApp
 from mirrorwitness.storage.address import open_storage
-from mirrorwitness.storage.probe import check_storage
-from mirrorwitness.storage.probe_verdict import Role, Verdict
+from mirrorwitness.storage.probe_verdict import Role
 from mirrorwitness.tlog.evidence import evidence_key, make_evidence
 from mirrorwitness.tlog.keys import KeyType
 from mirrorwitness.witness.known import Roster, find_known, list_known, set_disabled
@@ -282,15 +282,7 @@ async def _open_signers(stack: AsyncExitStack, wishes: WitnessWishes) -> list[Si
 
 
 async def _open(stack: AsyncExitStack, address: str, flag: str) -> Storage:
-    storage = await stack.enter_async_context(open_storage(address))
-    report = await check_storage(storage, short=True)
-    if report.verdict_for(Role.WITNESS) is Verdict.REFUSED:
-        broken = [str(each.capability) for each in report.findings if each.verdicts[Role.WITNESS] is Verdict.REFUSED]
-        raise ConfigurationError(
-            f"{flag} {address}: a witness cannot rely on it ({', '.join(broken)}); "
-            f"`mirrorwitness store-check {address}` says more"
-        )
-    return storage
+    return await stack.enter_async_context(open_reliable(address, flag=flag, role=Role.WITNESS, who="a witness"))
 
 
 async def keep_fork(

@@ -34,7 +34,15 @@ from mirrorwitness.logmirror.inflate import Inflater
 from mirrorwitness.logmirror.paths import checkpoint_key, tile_key
 from mirrorwitness.logmirror.protocol import ENTRIES_TYPE
 from mirrorwitness.logmirror.roles import ARTIFACTS
-from mirrorwitness.server.witness import BODY_SECONDS, CHECKPOINT_MAX_AGE, READY_SECONDS
+from mirrorwitness.server.answers import (
+    BODY_SECONDS,
+    CHECKPOINT_MAX_AGE,
+    nothing,
+    respond,
+    route,
+    say_healthy,
+    say_ready,
+)
 from mirrorwitness.telemetry import CONTENT_TYPE, Sample, format_metrics, metrics
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES
 from mirrorwitness.tlog.tiles import Dialect, EntriesTile, parse_tile_path
@@ -45,7 +53,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from mirrorwitness.logmirror.service import LogMirror
-    from mirrorwitness.server.asgi import Message, Receive, Scope, Send
+    from mirrorwitness.server.answers import Given
+    from mirrorwitness.server.asgi import Receive, Scope, Send
     from mirrorwitness.storage import Storage
 
 __all__ = ["LogMirrorApp"]
@@ -67,40 +76,19 @@ class LogMirrorApp:
     def __init__(self, *, mirror: LogMirror, storage: Storage) -> None:
         self._mirror = mirror
         self._storage = storage
+        self._posts = {"/add-checkpoint": self._add_checkpoint, "/add-entries": self._add_entries}
 
     def __repr__(self) -> str:
         return f"<LogMirrorApp {self._mirror!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            return
-        try:
-            given, headers = await self._answer(scope, receive)
-        except trio.TooSlowError:
-            given, headers = answer(Reason.MALFORMED, f"the body took more than {BODY_SECONDS:.0f} s"), {}
-        except OSError:
-            raise
-        except Exception:  # noqa: BLE001 - whatever the bug is, a log is answered
-            _log.exception("logmirror_bug", extra={"path": ascii(scope["path"][:200])})
-            given, headers = Answer(500, b"internal error, the log mirror's log says more\n"), {}
-        await _send(send, given, headers, is_head=scope["method"] == "HEAD")
+        await respond(scope, receive, send, find=self._answer, note_bug=_note_bug)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[Answer, dict[str, str]]:
-        method, path = scope["method"], scope["path"]
-        post = {"/add-checkpoint": self._add_checkpoint, "/add-entries": self._add_entries}.get(path)
-        if post is not None:
-            if method != "POST":
-                return Answer(405, b"POST only\n"), {"allow": "POST"}
-            return await post(scope, receive)
-        get = self._gets(path)
-        if get is None:
-            return _nothing()
-        if method not in {"GET", "HEAD"}:
-            return Answer(405, b"GET only\n"), {"allow": "GET, HEAD"}
-        return await get()
+    async def _answer(self, scope: Scope, receive: Receive) -> Given:
+        return await route(scope, receive, posts=self._posts, gets=self._gets)
 
-    async def _add_checkpoint(self, _scope: Scope, receive: Receive) -> tuple[Answer, dict[str, str]]:
+    async def _add_checkpoint(self, _scope: Scope, receive: Receive) -> Given:
         body = _Body(receive)
         pieces: list[bytes] = []
         left = MAX_BODY_BYTES
@@ -112,7 +100,7 @@ class LogMirrorApp:
                 pieces.append(piece)
         return await self._mirror.add_checkpoint(b"".join(pieces)), {}
 
-    async def _add_entries(self, scope: Scope, receive: Receive) -> tuple[Answer, dict[str, str]]:
+    async def _add_entries(self, scope: Scope, receive: Receive) -> Given:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         coding = headers.get("content-encoding", "identity").strip().lower()
@@ -123,15 +111,15 @@ class LogMirrorApp:
         body = _Body(receive, Inflater() if coding == "gzip" else None)
         return await self._mirror.add_entries(body.receive), _ENCODINGS
 
-    def _gets(self, path: str) -> Callable[[], Awaitable[tuple[Answer, dict[str, str]]]] | None:
+    def _gets(self, path: str) -> Callable[[], Awaitable[Given]] | None:
         found = _MONITORING.fullmatch(path)
         if found and not found[1]:
             return lambda: self._show(found[2], found[3])
         if found and found[3] == "checkpoint":
             return lambda: self._read(f"{ARTIFACTS.public}{found[2]}/checkpoint", MAX_NOTE_BYTES)
-        return {"/healthz": _healthz, "/readyz": self._readyz, "/metrics": self._metrics}.get(path)
+        return {"/healthz": say_healthy, "/readyz": self._readyz, "/metrics": self._metrics}.get(path)
 
-    async def _show(self, digest: str, path: str) -> tuple[Answer, dict[str, str]]:
+    async def _show(self, digest: str, path: str) -> Given:
         log = self._mirror.logs.by_hash(digest)
         if log is None:
             return Answer(404, b"this log mirror knows no log of that origin\n"), {}
@@ -140,15 +128,15 @@ class LogMirrorApp:
         try:
             tile = parse_tile_path(path, Dialect.TILES)
         except UpstreamProtocolError:
-            return _nothing()
+            return nothing()
         limit = MAX_BUNDLE_BYTES if isinstance(tile, EntriesTile) else tile.byte_size
         return await self._read(tile_key(log.origin, tile), limit, is_tile=True)
 
-    async def _read(self, key: str, limit: int, *, is_tile: bool = False) -> tuple[Answer, dict[str, str]]:
+    async def _read(self, key: str, limit: int, *, is_tile: bool = False) -> Given:
         try:
             body, _ = await self._storage.read(key, limit=limit)
         except ObjectMissingError:
-            return _nothing()
+            return nothing()
         except StorageError as error:
             _log.error("logmirror_failed", extra={"key": key, "error": str(error)})
             return answer(Reason.STORAGE, "the log mirror's storage does not answer", retry_after=RETRY_SECONDS), {}
@@ -158,15 +146,10 @@ class LogMirrorApp:
             return answer(Reason.STORAGE, "the published checkpoint is cut", retry_after=RETRY_SECONDS), {}
         return Answer(200, body), {"cache-control": f"public, max-age={CHECKPOINT_MAX_AGE}"}
 
-    async def _readyz(self) -> tuple[Answer, dict[str, str]]:
-        try:
-            with trio.fail_after(READY_SECONDS):
-                await self._storage.stat("state/logmirror/identity.json")
-        except (StorageError, trio.TooSlowError):
-            return Answer(503, b"the storage does not answer\n"), {}
-        return Answer(200, b"ready\n"), {}
+    async def _readyz(self) -> Given:
+        return await say_ready(self._storage, "state/logmirror/identity.json")
 
-    async def _metrics(self) -> tuple[Answer, dict[str, str]]:
+    async def _metrics(self) -> Given:
         await trio.lowlevel.checkpoint()
         samples = [
             Sample(metrics.LOGMIRROR_REQUESTS, count, (request, str(status)))
@@ -208,23 +191,6 @@ class _Body:
             self._unpacked = iter([given] if given else []) if self._inflater is None else self._inflater.unpack(given)
 
 
-def _nothing() -> tuple[Answer, dict[str, str]]:
-    return Answer(404, b"nothing is here\n"), {}
-
-
-async def _healthz() -> tuple[Answer, dict[str, str]]:
-    await trio.lowlevel.checkpoint()
-    return Answer(200, b"ok\n"), {}
-
-
-async def _send(send: Send, given: Answer, headers: dict[str, str], *, is_head: bool) -> None:
-    lines = {"content-type": given.content_type, "content-length": str(len(given.body)), **headers}
-    if given.retry_after is not None:
-        lines["retry-after"] = str(given.retry_after)
-    start: Message = {
-        "type": "http.response.start",
-        "status": given.status,
-        "headers": [(name.encode(), value.encode()) for name, value in lines.items()],
-    }
-    await send(start)
-    await send({"type": "http.response.body", "body": b"" if is_head else given.body})
+def _note_bug(path: str) -> bytes:
+    _log.exception("logmirror_bug", extra={"path": path})
+    return b"internal error, the log mirror's log says more\n"

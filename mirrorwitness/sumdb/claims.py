@@ -27,7 +27,7 @@ import msgspec
 
 from mirrorwitness.npm.canonical import hash_manifest
 from mirrorwitness.npm.integrity import parse_integrity
-from mirrorwitness.npm.signatures import SignatureOutcome, check_signatures, parse_time
+from mirrorwitness.npm.signatures import SignatureOutcome, check_manifest
 from mirrorwitness.sumdb.records import Event, Record, is_recorded_version, is_time, normalize_integrity
 
 if TYPE_CHECKING:
@@ -207,14 +207,7 @@ def _judge_signature(
     keys: KeyRing,
     must_be_signed: bool,  # noqa: FBT001 - private
 ) -> Refused | None:
-    outcome = check_signatures(
-        name=name,
-        version=manifest.version,
-        integrity=manifest.integrity,
-        signatures=manifest.signatures,
-        published=None if published is None else parse_time(published),
-        keys=keys,
-    )
+    outcome = check_manifest(manifest, name=name, published=published, keys=keys)
     if outcome is SignatureOutcome.UNSIGNED and must_be_signed:
         return Refused(Refusal.UNSIGNED, "the registry did not sign it")
     return _REFUSED.get(outcome)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 from mirrorwitness.errors import UpstreamProtocolError
 from mirrorwitness.storage.walk import list_keys
 from mirrorwitness.sumdb.paths import parse_tile_key, partial_prefix, tile_key
-from mirrorwitness.tlog.tiles import TILE_WIDTH, EntriesTile, Tile, edge_tiles, width_of
+from mirrorwitness.tlog import partials
+from mirrorwitness.tlog.tiles import TILE_WIDTH, EntriesTile, Tile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,26 +36,16 @@ is partial. A quarter of a million records: a sequencer that was killed had publ
 _PARTIAL: Final = ".p/"
 
 
-class Partials:
-    """Where partial tiles and bundles may lie.
+class Partials(partials.Partials):
+    """Where partial tiles and bundles may lie, in a storage.
 
     Args:
         storage: where the log is.
     """
 
     def __init__(self, storage: Storage) -> None:
+        super().__init__()
         self._storage = storage
-        self._places: set[Tile | EntriesTile] = set()
-
-    def __repr__(self) -> str:
-        return f"<Partials at {len(self._places)} places>"
-
-    def note(self, size: int) -> None:
-        """Remember where the tree of a size has partial ones."""
-        for tile in edge_tiles(size):
-            self._places.add(tile.full())
-            if tile.level == 0:
-                self._places.add(EntriesTile(tile.index, TILE_WIDTH))
 
     async def find(self, size: int) -> None:
         """Find what another sequencer left near the edge of the tree of a size.
@@ -75,7 +66,7 @@ class Partials:
             page = await self._storage.list(folder, after=after)
             for key in [info.key for info in page.objects if _PARTIAL in info.key]:
                 with suppress(UpstreamProtocolError):  # `sumdb fsck` tells of it
-                    self._places.add(parse_tile_key(key).full())
+                    self.add(parse_tile_key(key).full())
             after = page.more_after
 
     async def prune(self, size: int) -> None:
@@ -84,10 +75,10 @@ class Partials:
         Raises:
             StorageError: the storage failed; the same call again goes on.
         """
-        for place in [place for place in self._places if _is_full(place, size)]:
+        for place in self.unneeded(size):
             for key in await list_keys(self._storage, partial_prefix(place)):
                 await self._storage.delete(key)
-            self._places.discard(place)
+            self.forget(place)
 
 
 def _last_places(size: int) -> Iterator[Tile | EntriesTile]:
@@ -98,8 +89,3 @@ def _last_places(size: int) -> Iterator[Tile | EntriesTile]:
         level, hashes = level + 1, hashes // TILE_WIDTH
     if size:
         yield EntriesTile((size - 1) // TILE_WIDTH, TILE_WIDTH)
-
-
-def _is_full(place: Tile | EntriesTile, size: int) -> bool:
-    level = place.level if isinstance(place, Tile) else 0
-    return width_of(level, place.index, size) == TILE_WIDTH

@@ -20,7 +20,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from mirrorwitness.errors import UpstreamProtocolError
 from mirrorwitness.tlog.checkpoint import Checkpoint, parse_checkpoint, parse_hash, parse_size
@@ -29,7 +29,7 @@ from mirrorwitness.tlog.note import Note, parse_note
 from mirrorwitness.tlog.witnessing import SIZE_TYPE, format_add_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "ANSWERS",
@@ -44,7 +44,10 @@ __all__ = [
     "format_sign_subtree",
     "parse_add_checkpoint",
     "parse_sign_subtree",
+    "read_request",
 ]
+
+_Request = TypeVar("_Request", "AddCheckpoint", "SignSubtree")
 
 MAX_BODY_BYTES: Final = 256 * 1024
 """Largest request in bytes: 63 hashes, and a checkpoint with 64 signatures of post-quantum size."""
@@ -154,6 +157,16 @@ class SignSubtree:
 def answer(reason: Reason, text: str, *, retry_after: int | None = None) -> Answer:
     """Return the answer that says no, with one sentence for a person."""
     return Answer(ANSWERS[reason], f"{text}\n".encode(), reason=reason, retry_after=retry_after)
+
+
+def read_request(body: bytes, parse: Callable[[bytes], _Request]) -> _Request | Answer:
+    """Return what a body says, or the answer where it is too large or says nothing."""
+    if len(body) > MAX_BODY_BYTES:
+        return answer(Reason.TOO_LARGE, f"the request has more than {MAX_BODY_BYTES} bytes")
+    try:
+        return parse(body)
+    except UpstreamProtocolError as error:
+        return answer(Reason.MALFORMED, str(error))
 
 
 def parse_add_checkpoint(body: bytes) -> AddCheckpoint:

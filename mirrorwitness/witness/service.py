@@ -29,7 +29,6 @@ from mirrorwitness.errors import (
     RolledBackError,
     SignatureError,
     StorageError,
-    UpstreamProtocolError,
 )
 from mirrorwitness.tlog.cosignature import Statement, check_cosignatures, cosigned_message, make_line
 from mirrorwitness.tlog.keys import KeyType
@@ -37,13 +36,13 @@ from mirrorwitness.tlog.merkle import check_subtree
 from mirrorwitness.tlog.note import format_lines
 from mirrorwitness.witness.decision import Accepted, Refused, decide
 from mirrorwitness.witness.protocol import (
-    MAX_BODY_BYTES,
     SIZE_TYPE,
     Answer,
     Reason,
     answer,
     parse_add_checkpoint,
     parse_sign_subtree,
+    read_request,
 )
 from mirrorwitness.witness.records import format_cosigned, make_record
 
@@ -205,12 +204,9 @@ class Witness:
         return given
 
     async def _add_checkpoint(self, body: bytes) -> Answer:
-        if len(body) > MAX_BODY_BYTES:
-            return answer(Reason.TOO_LARGE, f"the request has more than {MAX_BODY_BYTES} bytes")
-        try:
-            request = parse_add_checkpoint(body)
-        except UpstreamProtocolError as error:
-            return answer(Reason.MALFORMED, str(error))
+        request = read_request(body, parse_add_checkpoint)
+        if isinstance(request, Answer):
+            return request
         return await self._submit(request)
 
     async def _submit(self, request: AddCheckpoint) -> Answer:
@@ -288,12 +284,9 @@ class Witness:
         return Answer(200, format_lines(lines))
 
     async def _sign_subtree(self, body: bytes) -> Answer:
-        if len(body) > MAX_BODY_BYTES:
-            return answer(Reason.TOO_LARGE, f"the request has more than {MAX_BODY_BYTES} bytes")
-        try:
-            request = parse_sign_subtree(body)
-        except UpstreamProtocolError as error:
-            return answer(Reason.MALFORMED, str(error))
+        request = read_request(body, parse_sign_subtree)
+        if isinstance(request, Answer):
+            return request
         refused = self._judge_subtree(request)
         if refused is not None:
             return refused

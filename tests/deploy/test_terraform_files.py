@@ -14,7 +14,7 @@ from mirrorwitness.logmirror.paths import PUBLIC_PREFIX as LOGMIRROR_PREFIX
 from mirrorwitness.logmirror.roles import ARTIFACTS
 from mirrorwitness.mirror.layout import PUBLIC_PREFIXES
 from mirrorwitness.run import kms
-from mirrorwitness.server import sumdb, witness
+from mirrorwitness.server import answers, sumdb
 from mirrorwitness.server.options import ServeOptions
 from mirrorwitness.server.registry import TARBALL_MAX_AGE_SECONDS
 from mirrorwitness.storage.address import S3Address, parse_address
@@ -93,6 +93,6 @@ def test_an_edge_keeps_answers_as_long_as_our_servers_say() -> None:
     """A year, five minutes, five seconds."""
     text = read("edge/decisions/main.tf")
     assert re.findall(r"year = ([0-9]+)", text) == [str(TARBALL_MAX_AGE_SECONDS)]
-    assert set(re.findall(r"seconds = ([0-9]+)", text)) == {str(sumdb.MAX_AGE)} == {str(witness.CHECKPOINT_MAX_AGE)}
+    assert set(re.findall(r"seconds = ([0-9]+)", text)) == {str(sumdb.MAX_AGE)} == {str(answers.CHECKPOINT_MAX_AGE)}
     (variable,) = re.findall(r'(?s)variable "document_seconds" \{.*?\n\}', read("edge/decisions/variables.tf"))
     assert re.findall(r"default += ([0-9]+)", variable) == [str(ServeOptions().packument_max_age)]

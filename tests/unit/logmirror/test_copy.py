@@ -9,12 +9,12 @@ from mirrorwitness.errors import IntegrityMismatchError, StorageRefusedError, St
 from mirrorwitness.logmirror.copy import LogCopy
 from mirrorwitness.logmirror.cosigner import Cosigner
 from mirrorwitness.logmirror.paths import tile_key
-from mirrorwitness.logmirror.pruning import Partials
 from mirrorwitness.logmirror.reading import TreeReader
 from mirrorwitness.logmirror.receiving import Upload
 from mirrorwitness.logmirror.state import MirrorState
 from mirrorwitness.tlog.checkpoint import parse_checkpoint
 from mirrorwitness.tlog.merkle import EMPTY_ROOT
+from mirrorwitness.tlog.partials import Partials
 from mirrorwitness.tlog.tiles import EntriesTile, Tile
 from tests.fakes.storage import MemoryStorage
 from tests.unit.logmirror.sources import LabSource

@@ -13,7 +13,7 @@ from mirrorwitness.cli.keyfile import write_key
 from mirrorwitness.errors import ConfigurationError, RolledBackError, StorageUnavailableError
 from mirrorwitness.logmirror.paths import checkpoint_key
 from mirrorwitness.logmirror.roles import ARTIFACTS, LOG_MIRROR, WITNESS
-from mirrorwitness.run import cosigners, logmirroring, watching
+from mirrorwitness.run import cosigners, logmirroring, relying, watching
 from mirrorwitness.run.cosigners import CosignerWishes, open_cosigner, retire_cosigner
 from mirrorwitness.run.logmirroring import PullWishes, follow_pulls, open_log_mirror, pull_once, serve_log_mirror
 from mirrorwitness.run.watching import WATCH_SECONDS, watch_keys
@@ -70,7 +70,8 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
     async def open_storage(address: str) -> AsyncGenerator[Storage, None]:
         yield {"storage": found.storage, "anchor": found.anchor}[address]
 
-    monkeypatch.setattr(cosigners, "open_storage", open_storage)
+    for module in (relying, cosigners):
+        monkeypatch.setattr(module, "open_storage", open_storage)
     for name, key in (("m1", OURS), ("pq", OURS_PQ), ("w1", WITNESS_KEY)):
         write_key(tmp_path / f"{name}.key", format_signer_key(key))
     return found

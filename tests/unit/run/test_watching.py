@@ -13,7 +13,7 @@ import trio
 
 from mirrorwitness.cli.keyfile import write_key
 from mirrorwitness.errors import ConfigurationError, RolledBackError, StorageUnavailableError
-from mirrorwitness.run import watching, witnessing
+from mirrorwitness.run import relying, watching, witnessing
 from mirrorwitness.run.watching import WATCH_SECONDS, watch_decisions
 from mirrorwitness.run.witnessing import WitnessWishes, open_witness, retire_witness, serve_witness
 from mirrorwitness.tlog.keys import format_signer_key
@@ -65,7 +65,8 @@ def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, MemoryS
     async def open_storage(address: str) -> AsyncGenerator[Storage, None]:
         yield found[address]
 
-    monkeypatch.setattr(witnessing, "open_storage", open_storage)
+    for module in (relying, witnessing):
+        monkeypatch.setattr(module, "open_storage", open_storage)
     monkeypatch.chdir(tmp_path)
     for name, key in (("w1.key", OURS), ("pq.key", OURS_PQ), ("w2.key", NEXT)):
         write_key(tmp_path / name, format_signer_key(key))

@@ -11,8 +11,8 @@ import trio
 from mirrorwitness.errors import StorageUnavailableError
 from mirrorwitness.logmirror.paths import checkpoint_key
 from mirrorwitness.logmirror.receiving import IDLE_SECONDS
+from mirrorwitness.server.answers import BODY_SECONDS
 from mirrorwitness.server.logmirror import LogMirrorApp
-from mirrorwitness.server.witness import BODY_SECONDS
 from mirrorwitness.tlog.checkpoint import origin_hash
 from tests.unit.logmirror.world import LAB, MirrorWorld, add, body_of, check_copy, fill, next_of, pending
 

@@ -10,7 +10,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from mirrorwitness.errors import StorageUnavailableError
-from mirrorwitness.server.witness import BODY_SECONDS
+from mirrorwitness.server.answers import BODY_SECONDS
 from mirrorwitness.telemetry import CONTENT_TYPE
 from mirrorwitness.tlog.note import parse_lines
 from mirrorwitness.witness.protocol import MAX_BODY_BYTES, format_add_checkpoint, format_sign_subtree

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from mirrorwitness.errors import ConfigurationError, RolledBackError, StorageUnavailableError
-from mirrorwitness.run import witnessing
+from mirrorwitness.run import relying, witnessing
 from mirrorwitness.run.witnessing import (
     WitnessWishes,
     adopt_checkpoint,
@@ -75,7 +75,8 @@ def places(monkeypatch: pytest.MonkeyPatch) -> dict[str, MemoryStorage]:
     async def open_storage(address: str) -> AsyncGenerator[Storage, None]:
         yield found[address]
 
-    monkeypatch.setattr(witnessing, "open_storage", open_storage)
+    for module in (relying, witnessing):
+        monkeypatch.setattr(module, "open_storage", open_storage)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Where the copy of a log has partial tiles and bundles, and which of them nobody needs any more. Pure.
+"""Where a log, or a copy of one, has partial tiles and bundles, and which of them nobody needs any more. Pure.
 
 A log that is committed after every few entries leaves its last bundle and tiles again each time: kept for ever, these
 would be a hundred times what the entries are.
@@ -34,6 +34,10 @@ class Partials:
             self._places.add(tile.full())
             if not tile.level:
                 self._places.add(EntriesTile(tile.index, TILE_WIDTH))
+
+    def add(self, place: Tile | EntriesTile) -> None:
+        """Remember that there are partial ones at a place, which is named by its full form."""
+        self._places.add(place)
 
     def unneeded(self, size: int) -> list[Tile | EntriesTile]:
         """Return the places whose partial forms the tree of a size does not need."""
