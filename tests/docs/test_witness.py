@@ -18,8 +18,11 @@ _CHECKPOINT = "GET /<hash>/checkpoint"
 
 def _constants() -> list[object]:
     """Return every constant of the witness's HTTP interface."""
-    source = (PACKAGE / "server" / "witness.py").read_text(encoding="utf-8")
-    return [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    found: list[object] = []
+    for name in ("witness.py", "answers.py"):
+        source = (PACKAGE / "server" / name).read_text(encoding="utf-8")
+        found += [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    return found
 
 
 def test_routes_of_a_witness() -> None:
