@@ -67,6 +67,7 @@ PURE = (
     "mirrorwitness/sumdb/head.py",
     "mirrorwitness/sumdb/index.py",
     "mirrorwitness/sumdb/paths.py",
+    "mirrorwitness/storage/cell.py",
     "mirrorwitness/storage/components.py",
     "mirrorwitness/sumdb/lookups.py",
     "mirrorwitness/sumdb/comparison.py",

@@ -25,13 +25,13 @@ from mirrorwitness.errors import StorageUnavailableError
 from mirrorwitness.storage import Listing, check_key, check_prefix
 from mirrorwitness.storage.checks import check_condition, check_limit, check_pair, check_range
 from mirrorwitness.storage.local_files import (
-    info_of,
-    open_file,
+    PIECE_BYTES,
+    open_object,
     put_file,
     put_files,
     read_piece,
-    remove_file,
-    stat_file,
+    remove_object,
+    stat_object,
 )
 from mirrorwitness.storage.local_list import DirectoryLister
 from mirrorwitness.storage.local_tree import close_tree, open_tree, storage_errors
@@ -106,7 +106,7 @@ class LocalStorage:
     async def stat(self, key: str) -> ObjectInfo | None:
         """Return an object's info; see `mirrorwitness.storage.Storage.stat`."""
         check_key(key)
-        return await self._run(f"stat {key}", lambda: stat_file(self._tree, key))
+        return await self._run(f"stat {key}", lambda: stat_object(self._tree, key))
 
     async def put(
         self,
@@ -137,7 +137,7 @@ class LocalStorage:
     async def delete(self, key: str) -> None:
         """Remove an object; see `mirrorwitness.storage.Storage.delete`."""
         check_key(key)
-        await self._run(f"delete {key}", lambda: remove_file(self._tree, key))
+        await self._run(f"delete {key}", lambda: remove_object(self._tree, key))
 
     async def _run(self, what: str, work: Callable[[], _T]) -> _T:
         with storage_errors(f"{what} in {self._tree.root}"):
@@ -177,34 +177,55 @@ class _LocalReader:
         return piece
 
 
-def _open(storage: LocalStorage, tree: Tree, key: str, start: int, length: int | None) -> _LocalReader:
-    descriptor, info = open_file(tree, key)
+class _CellReader:
+    """An object that was read whole, as it was in a cell."""
+
+    def __init__(self, info: ObjectInfo, piece: bytes) -> None:
+        self.info = info
+        self._piece = piece
+
+    def close(self) -> None:
+        """Do nothing: no file is open."""
+
+    async def receive_some(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        piece, self._piece = self._piece[:PIECE_BYTES], self._piece[PIECE_BYTES:]
+        return piece
+
+
+def _open(storage: LocalStorage, tree: Tree, key: str, start: int, length: int | None) -> _LocalReader | _CellReader:
+    source, info = open_object(tree, key)
+    if isinstance(source, bytes):
+        return _CellReader(info, source[start : check_range(info, start, length)])
     try:
-        return _LocalReader(storage, descriptor, info, start, check_range(info, start, length))
+        return _LocalReader(storage, source, info, start, check_range(info, start, length))
     except BaseException:
-        os.close(descriptor)
+        os.close(source)
         raise
 
 
 def _read(tree: Tree, key: str, limit: int) -> tuple[bytes, ObjectInfo]:
-    descriptor, info = open_file(tree, key)
+    source, info = open_object(tree, key)
+    if isinstance(source, bytes):
+        check_limit(info, limit)
+        return source, info
     try:
         check_limit(info, limit)
         pieces: list[bytes] = []
         position = 0
         while position < info.size:
-            piece = read_piece(descriptor, position, info.size - position)
+            piece = read_piece(source, position, info.size - position)
             if not piece:
                 raise StorageUnavailableError(f"{key} was cut: {position:,} of {info.size:,} bytes are there")
             pieces.append(piece)
             position += len(piece)
         return b"".join(pieces), info
     finally:
-        os.close(descriptor)
+        os.close(source)
 
 
 def _list(lister: DirectoryLister, prefix: str, after: str, limit: int) -> Listing:
-    objects = tuple(info_of(key, status) for key, status in islice(lister.walk(prefix, after), limit + 1))
+    objects = tuple(islice(lister.walk(prefix, after), limit + 1))
     if len(objects) <= limit:
         return Listing(objects, None)
     return Listing(objects[:limit], objects[limit - 1].key)

@@ -2,16 +2,13 @@
 
 Rules:
 
-- Write = temporary file, fsync, compare and rename under the key's lock, fsync of the directory. Of a pair
-  (`put_files`) the second file is written after all that, and without either fsync: the kernel takes it to the disk
-  within half a minute, whatever becomes of the process.
-- An etag is made of modification time, size and inode. Because inodes are used again and clocks are coarse, the time
-  is written by us: now, and always later than that of the file it replaces. So no etag comes back while an object is
-  replaced again and again, and compare-and-swap has no ABA hole.
+- Write = temporary file, fsync, compare and rename under the key's lock, fsync of the directory.
+- Of a pair (`put_files`) the first object is kept in a cell (`mirrorwitness.storage.local_cells`). The second one is
+  written when that is on the disk, as a file, and without either fsync: the kernel takes it to the disk within half a
+  minute, whatever becomes of the process.
+- An object is its file, and where there is none its cell. Where one takes the place of the other, the new one is on the
+  disk before the old one goes.
 - Every function raises `OSError` for the disk; `mirrorwitness.storage.local` maps it.
-
-Known hole: on a disk whose clock ticks in seconds (FAT), an object that is *removed* and written again within one tick
-and gets the same inode and size may have its old etag.
 """
 
 from __future__ import annotations
@@ -19,60 +16,56 @@ from __future__ import annotations
 import os
 import stat
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError, StorageError
-from mirrorwitness.storage import ObjectInfo
+from mirrorwitness.storage.cell import FIRST_SERIAL, Version, format_cell
+from mirrorwitness.storage.local_cells import can_be_cell, cell_path, overwrite_cell, read_cell, remove_cell
+from mirrorwitness.storage.local_etags import check_found, date_after, info_of
 from mirrorwitness.storage.local_tree import fsync_directory, key_lock
 
 if TYPE_CHECKING:
-    from mirrorwitness.storage import Body, Put
+    from collections.abc import Generator
+
+    from mirrorwitness.storage import Body, ObjectInfo, Put
     from mirrorwitness.storage.local_tree import Tree
 
-__all__ = ["PIECE_BYTES", "info_of", "open_file", "put_file", "put_files", "read_piece", "remove_file", "stat_file"]
+__all__ = ["PIECE_BYTES", "open_object", "put_file", "put_files", "read_piece", "remove_object", "stat_object"]
 
 PIECE_BYTES: Final = 1024 * 1024
 """What one hop to a thread reads or writes: 1 MiB, the most that `ObjectReader.receive_some` may return."""
-
-_TICKS_NS: Final = (1, 1_000, 1_000_000, 2_000_000_000)
-"""Steps by which a modification time is moved past an older one, up to the coarsest clock in use (FAT: 2 s)."""
 
 _RACES: Final = 10
 """How often a put makes its directory again after a concurrent delete has pruned it."""
 
 
-def info_of(key: str, status: os.stat_result) -> ObjectInfo:
-    """Return what a file's status says of its object."""
-    return ObjectInfo(key, status.st_size, f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}")
+def stat_object(tree: Tree, key: str) -> ObjectInfo | None:
+    """Return an object's info, or None where there is none."""
+    path = tree.path(key)
+    info = _stat_file(key, path)
+    if info is not None:
+        return info
+    found = read_cell(key, path)
+    return found[1] if found is not None else _stat_file(key, path)
 
 
-def stat_file(tree: Tree, key: str) -> ObjectInfo | None:
-    """Return a file's info, or None where there is no regular file."""
-    try:
-        status = os.stat(tree.path(key))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return info_of(key, status) if stat.S_ISREG(status.st_mode) else None
+def open_object(tree: Tree, key: str) -> tuple[int | bytes, ObjectInfo]:
+    """Open an object for reading.
 
-
-def open_file(tree: Tree, key: str) -> tuple[int, ObjectInfo]:
-    """Open a file for reading; the descriptor keeps seeing this version of it.
+    Returns:
+        A descriptor, which keeps seeing this version of its file, or the whole object where it was in a cell.
 
     Raises:
-        ObjectMissingError: there is no regular file.
+        ObjectMissingError: there is none.
     """
-    try:
-        descriptor = os.open(tree.path(key), os.O_RDONLY)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ObjectMissingError(f"there is no object under {key}") from error
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise ObjectMissingError(f"there is no object under {key}, only keys below it")
-    return descriptor, info_of(key, status)
+    path = tree.path(key)
+    found = _open_file(key, path) or read_cell(key, path) or _open_file(key, path)
+    if found is None:
+        raise ObjectMissingError(f"there is no object under {key}")
+    return found
 
 
 def read_piece(descriptor: int, position: int, length: int) -> bytes:
@@ -81,8 +74,8 @@ def read_piece(descriptor: int, position: int, length: int) -> bytes:
 
 
 def put_files(tree: Tree, first: Put, then: Put) -> tuple[ObjectInfo, ObjectInfo | None]:
-    """Write two files, the second one without waiting for the disk; see `mirrorwitness.storage.Storage.put_pair`."""
-    info = put_file(tree, first.key, first.body, if_absent=first.if_absent, if_match=first.if_match)
+    """Write two objects, the second one without waiting for the disk; see `mirrorwitness.storage.Storage.put_pair`."""
+    info = _put_cell(tree, first)
     try:
         shown = put_file(tree, then.key, then.body, if_absent=then.if_absent, if_match=then.if_match, is_durable=False)
     except PreconditionFailedError:
@@ -95,10 +88,91 @@ def put_file(
 ) -> ObjectInfo:
     """Write a whole file, atomically, and durably where the tree is so; see `mirrorwitness.storage.Storage.put`."""
     waits = tree.fsync and is_durable
-    path, temporary = tree.path(key), tree.temporary(key)
+    path = tree.path(key)
     if not isinstance(body, bytes) and (if_absent or if_match is not None):
         # Before a large body is copied for nothing; what counts is the check under the lock.
-        _check_condition(key, stat_file(tree, key), if_absent=if_absent, if_match=if_match)
+        check_found(key, stat_object(tree, key), if_absent=if_absent, if_match=if_match)
+    with _temporary(tree, key, body, waits=waits) as (temporary, descriptor), key_lock(tree, key):
+        file = _stat_file(key, path)
+        cell = None if file is not None else read_cell(key, path)
+        found = cell[1] if cell is not None else file
+        check_found(key, found, if_absent=if_absent, if_match=if_match)
+        status = date_after(descriptor, found)
+        _rename(tree, temporary, path)
+        if cell is not None:
+            _settle(tree, path)
+            remove_cell(path)
+    if waits:
+        _settle(tree, path)
+    return info_of(key, status)
+
+
+def _put_cell(tree: Tree, put: Put) -> ObjectInfo:
+    """Write an object that is replaced often; durably where the tree is so."""
+    path = tree.path(put.key)
+    if not can_be_cell(path):
+        return put_file(tree, put.key, put.body, if_absent=put.if_absent, if_match=put.if_match)
+    tree.check_writable(put.key)
+    with key_lock(tree, put.key):
+        info = overwrite_cell(tree, path, put) if _stat_file(put.key, path) is None else None
+    return info or _make_cell(tree, path, put)
+
+
+def _make_cell(tree: Tree, path: str, put: Put) -> ObjectInfo:
+    """Write an object as a new cell, in the place of its file or of the cell that it had."""
+    body = format_cell(Version(FIRST_SERIAL, tree.writer, put.body))
+    with _temporary(tree, put.key, body, waits=tree.fsync) as (temporary, descriptor), key_lock(tree, put.key):
+        file = _stat_file(put.key, path)
+        found = file or stat_object(tree, put.key)
+        check_found(put.key, found, if_absent=put.if_absent, if_match=put.if_match)
+        status = date_after(descriptor, found)
+        _rename(tree, temporary, cell_path(path))
+        _settle(tree, path)
+        if file is not None:
+            os.unlink(path)
+            _settle(tree, path)
+    return info_of(put.key, status, serial=FIRST_SERIAL, size=len(put.body))
+
+
+def remove_object(tree: Tree, key: str) -> None:
+    """Remove an object and the directories that it leaves empty."""
+    path = tree.path(key)
+    tree.check_writable(key)
+    if stat_object(tree, key) is None:
+        return
+    with key_lock(tree, key):
+        if remove_cell(path):
+            _settle(tree, path)  # before the file goes, which counts: nothing older may after it
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+            _settle(tree, path)
+    _prune(_parent(path), str(tree.root))
+
+
+def _stat_file(key: str, path: str) -> ObjectInfo | None:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return info_of(key, status) if stat.S_ISREG(status.st_mode) else None
+
+
+def _open_file(key: str, path: str) -> tuple[int, ObjectInfo] | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        return None
+    return descriptor, info_of(key, status)
+
+
+@contextmanager
+def _temporary(tree: Tree, key: str, body: Body, *, waits: bool) -> Generator[tuple[str, int], None, None]:
+    """Write a temporary file, for the caller to move to its place; it is removed where that fails."""
+    temporary = tree.temporary(key)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         _write_body(descriptor, body)
@@ -106,43 +180,13 @@ def put_file(
         os.utime(descriptor, ns=(now, now))
         if waits:
             os.fsync(descriptor)
-        with key_lock(tree, key):
-            found = stat_file(tree, key)
-            _check_condition(key, found, if_absent=if_absent, if_match=if_match)
-            status = _date_after(descriptor, int(found.etag.partition("-")[0], 16) if found else 0)
-            _rename(tree, temporary, path)
+        yield temporary, descriptor
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
     finally:
         os.close(descriptor)
-    if waits:
-        fsync_directory(_parent(path))
-    return info_of(key, status)
-
-
-def remove_file(tree: Tree, key: str) -> None:
-    """Remove a file and the directories that it leaves empty."""
-    path = tree.path(key)
-    tree.temporary(key)  # refuses where the tree is open for reading only
-    if stat_file(tree, key) is None:
-        return
-    with key_lock(tree, key):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return
-    if tree.fsync:
-        fsync_directory(_parent(path))
-    _prune(_parent(path), str(tree.root))
-
-
-def _check_condition(key: str, found: ObjectInfo | None, *, if_absent: bool, if_match: str | None) -> None:
-    if if_absent and found is not None:
-        raise PreconditionFailedError(f"{key} exists already, with etag {found.etag}")
-    if if_match is not None and (found is None or found.etag != if_match):
-        raise PreconditionFailedError(f"{key} should have etag {if_match}, has {found.etag if found else 'no object'}")
 
 
 def _write_body(descriptor: int, body: Body) -> None:
@@ -165,16 +209,6 @@ def _write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _date_after(descriptor: int, older_ns: int) -> os.stat_result:
-    """Move a file's time past an older file's, by the smallest step that its disk can hold; return its status."""
-    for tick in _TICKS_NS:
-        status = os.fstat(descriptor)
-        if status.st_mtime_ns > older_ns:
-            return status
-        os.utime(descriptor, ns=(older_ns + tick, older_ns + tick))
-    return os.fstat(descriptor)
-
-
 def _rename(tree: Tree, temporary: str, path: str) -> None:
     for _ in range(_RACES):
         try:
@@ -184,6 +218,12 @@ def _rename(tree: Tree, temporary: str, path: str) -> None:
         else:
             return
     os.rename(temporary, path)
+
+
+def _settle(tree: Tree, path: str) -> None:
+    """Wait until a file's name is on the disk, or off it, where the tree does so."""
+    if tree.fsync:
+        fsync_directory(_parent(path))
 
 
 def _make_directory(tree: Tree, path: str) -> None:

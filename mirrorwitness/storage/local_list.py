@@ -7,6 +7,7 @@ Rules:
   after them are selected by another pass over it.
 - Pages are stateless. The batch of a large directory is kept for the next page and used only while the directory's
   modification time stands still and is old enough to be trusted, so a page sees every put that returned before it.
+- An object that is kept in a cell (`mirrorwitness.storage.local_cells`) is listed under its own name.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.storage import check_key
+from mirrorwitness.storage.local_cells import name_of_cell, read_cell
+from mirrorwitness.storage.local_etags import info_of
 from mirrorwitness.storage.local_names import Names, decode_component, encode_component
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mirrorwitness.storage import ObjectInfo
 
 __all__ = ["DirectoryLister"]
 
@@ -65,12 +70,12 @@ class DirectoryLister:
         self._lock = Lock()
         self._batches: dict[str, _Batch] = {}
 
-    def walk(self, prefix: str, after: str) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield the key and status of each file whose key starts with `prefix` and sorts after `after`."""
+    def walk(self, prefix: str, after: str) -> Iterator[ObjectInfo]:
+        """Yield the info of each object whose key starts with `prefix` and sorts after `after`."""
         directory = prefix[: prefix.rfind("/") + 1]
         return self._walk(directory, prefix, after)
 
-    def _walk(self, directory: str, prefix: str, after: str) -> Iterator[tuple[str, os.stat_result]]:
+    def _walk(self, directory: str, prefix: str, after: str) -> Iterator[ObjectInfo]:
         path = self._path(directory)
         lowest = _lowest_name(directory, prefix, after)
         if lowest is None:
@@ -82,16 +87,17 @@ class DirectoryLister:
             key = directory + name
             if name.endswith("/"):
                 yield from self._walk(key, key, after)
-            elif key > after:
-                try:
-                    yield key, os.stat(self._path(key), follow_symlinks=False)  # noqa: PTH116 - a Path costs more than the call
-                except FileNotFoundError:
-                    continue  # deleted since the directory was read
+            elif key > after and (info := _stat(key, self._path(key))) is not None:
+                yield info
 
     def _names(self, path: str, lowest: str) -> Iterator[str]:
+        last = ""
         while True:
             batch = self._batch(path, lowest)
-            yield from batch.names[bisect_left(batch.names, lowest) :]
+            for name in batch.names[bisect_left(batch.names, lowest) :]:
+                if name != last:  # a file, and the cell that it takes the place of
+                    yield name
+                last = name
             if batch.is_last:
                 return
             lowest = batch.names[-1] + "\0"
@@ -128,7 +134,7 @@ class DirectoryLister:
 
     def _decoded(self, entries: Iterator[os.DirEntry[str]], lowest: str) -> Iterator[str]:
         for entry in entries:
-            component = decode_component(entry.name, self._format)
+            component = decode_component(name_of_cell(entry.name) or entry.name, self._format)
             if component is None or component + "/" < lowest or not _is_component(component):
                 continue
             if entry.is_dir(follow_symlinks=False):
@@ -143,6 +149,15 @@ class DirectoryLister:
             else (encode_component(p, self._format) for p in key.split("/"))
         )
         return f"{self._root}/{'/'.join(parts)}"
+
+
+def _stat(key: str, path: str) -> ObjectInfo | None:
+    """Return the info of a name that was found in a directory, or None where the object was deleted since."""
+    try:
+        return info_of(key, os.stat(path, follow_symlinks=False))  # noqa: PTH116 - a Path costs more than the call
+    except FileNotFoundError:
+        found = read_cell(key, path)
+        return None if found is None else found[1]
 
 
 def _lowest_name(directory: str, prefix: str, after: str) -> str | None:

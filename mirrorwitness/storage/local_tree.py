@@ -31,9 +31,11 @@ import time
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import ConfigurationError, StorageRefusedError, StorageUnavailableError
+from mirrorwitness.storage.cell import WRITER_BYTES
 from mirrorwitness.storage.local_names import MARKER_NAME, Names, encode_component, format_marker, parse_marker
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Tree:
         fsync: whether writes wait for the disk.
         session: where this process's temporary files go; None where the directory is open for reading only.
         session_lock: the descriptor that holds the session's lock.
+        writer: names whoever has this tree open in the cells that it writes (`mirrorwitness.storage.cell`).
 
     Files are named by plain text here: of a small put, `pathlib` was a third of the processor time.
     """
@@ -89,6 +92,7 @@ class Tree:
     fsync: bool
     session: Path | None
     session_lock: int | None
+    writer: bytes = field(default_factory=partial(secrets.token_bytes, WRITER_BYTES))
     _serial: Iterator[int] = field(default_factory=itertools.count, repr=False)
 
     def path(self, key: str) -> str:
@@ -103,9 +107,17 @@ class Tree:
         Raises:
             StorageRefusedError: the directory is open for reading only.
         """
+        self.check_writable(key)
+        return f"{self.session}/{next(self._serial)}"
+
+    def check_writable(self, key: str) -> None:
+        """Check that this session may write.
+
+        Raises:
+            StorageRefusedError: the directory is open for reading only.
+        """
         if self.session is None:
             raise StorageRefusedError(f"cannot write {key} in {self.root}: the directory is read-only for us")
-        return f"{self.session}/{next(self._serial)}"
 
 
 @contextmanager

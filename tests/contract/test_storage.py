@@ -456,6 +456,27 @@ async def test_racing_pairs(storage: Storage, request: pytest.FixtureRequest) ->
     assert (await storage.read("counts", limit=10))[0] == b"20"
 
 
+async def test_the_first_of_a_pair_is_an_object_like_any_other(storage: Storage) -> None:
+    """However it is kept: it is put, swapped, read in part, listed in its place and removed as all others are."""
+    await storage.put("k/a", b"file")
+    await storage.put("k/c", b"file")
+    one, _ = await storage.put_pair(Put("k/b", b"0123456789", if_absent=True), Put("l", b""))
+    assert await _stream(storage.open("k/b", start=3, length=4)) == b"3456"
+    assert {each.key for each in (await storage.list("k/")).objects} == {"k/a", "k/b", "k/c"}
+    assert one in (await storage.list("k/b")).objects
+    two = await storage.put("k/b", b"put", if_match=one.etag)
+    with pytest.raises(PreconditionFailedError):
+        await storage.put_pair(Put("k/b", b"late", if_match=one.etag), Put("l", b""))
+    three, _ = await storage.put_pair(Put("k/b", b"pair", if_match=two.etag), Put("l", b""))
+    assert await storage.read("k/b", limit=9) == (b"pair", three)
+    with pytest.raises(PreconditionFailedError):
+        await storage.put("k/b", b"late", if_match=two.etag)
+    await storage.delete("k/b")
+    assert {each.key for each in (await storage.list("k/")).objects} == {"k/a", "k/c"}
+    await storage.put("k/b", b"again", if_absent=True)
+    assert (await storage.read("k/b", limit=9))[0] == b"again"
+
+
 async def test_every_method_is_a_checkpoint(storage: Storage) -> None:
     """A cancelled caller gets away from each method."""
     await storage.put("k", b"x")

@@ -18,6 +18,7 @@ from mirrorwitness.cli.keyfile import write_key
 from mirrorwitness.run.serve import serve as serve_app
 from mirrorwitness.run.witnessing import WitnessWishes, open_witness
 from mirrorwitness.server.witness import WitnessApp
+from mirrorwitness.storage.local_cells import cell_path
 from mirrorwitness.tlog.keys import KeyType, format_signer_key, make_signer_key
 from mirrorwitness.witness.conformance import lab_vkeys
 from mirrorwitness.witness.lab import LabLog
@@ -68,7 +69,7 @@ def make_witness_examples(normalise: Callable[[Any], Any]) -> dict[str, Any]:
         _run("poll", "--once", *options)
     (kept,) = Path("state/evidence/witness").rglob("*.json")
     found["witness-evidence"] = _run("evidence", str(kept))
-    Path("state", record_key(grows.origin)).unlink()
+    Path(cell_path(f"state/{record_key(grows.origin)}")).unlink()
     found["witness-adopt"] = _run("adopt", *options, "--checkpoint", "checkpoint.txt")
     found["witness-retire"] = _run("retire", *options)
     found |= _try_witness()

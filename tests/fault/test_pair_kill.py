@@ -8,7 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
+from mirrorwitness.storage.local import open_local
 from tests.fault.pair_worker import RECORD, SHOWN, format_number
 
 if TYPE_CHECKING:
@@ -32,12 +34,15 @@ def _run_and_kill(folder: Path, pairs: int) -> int:
     return int(answers[-1]) if answers[-1].endswith(b"\n") else int(answers[-2])
 
 
-def _read(path: Path) -> int:
-    """Return the number of a file that has to be whole."""
-    body = path.read_bytes()
-    number = int(body[:10])
-    assert body == format_number(number)
-    return number
+async def _read(folder: Path) -> tuple[int, int]:
+    """Return the numbers of record and what shows it, which have to be whole."""
+    numbers: list[int] = []
+    async with open_local(folder) as storage:
+        for key in (RECORD, SHOWN):
+            body, _ = await storage.read(key, limit=100_000)
+            numbers.append(int(body[:10]))
+            assert body == format_number(numbers[-1])
+    return numbers[0], numbers[1]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -47,5 +52,5 @@ def test_p7_a_pair_survives_kills(seed: int, tmp_path: Path) -> None:
     folder = tmp_path / "storage"
     for _ in range(KILLS):
         answered = _run_and_kill(folder, chance.randint(1, PAIRS))
-        record, shown = _read(folder / RECORD), _read(folder / SHOWN)
+        record, shown = trio.run(_read, folder)
         assert answered <= shown <= record <= answered + 1

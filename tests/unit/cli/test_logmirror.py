@@ -23,6 +23,7 @@ from mirrorwitness.logmirror.attest import Attested, holdings_key
 from mirrorwitness.logmirror.paths import checkpoint_key, pending_key
 from mirrorwitness.run.attesting import AttestResult
 from mirrorwitness.storage.address import open_storage
+from mirrorwitness.storage.local_cells import cell_path
 from mirrorwitness.tlog.checkpoint import open_checkpoint, origin_hash
 from mirrorwitness.tlog.entries import format_entries
 from mirrorwitness.tlog.keys import format_signer_key
@@ -207,7 +208,7 @@ def test_adopt_and_retire(shell: Shell) -> None:
     with run_in_thread(serve(LabServer(source))) as url:
         options = shell.options(url=url)
         shell.run("poll", "--once", *options)
-        record = shell.stored(f"state/logmirror/logs/{origin_hash(LAB.origin)}.json")
+        record = Path(cell_path(str(shell.stored(f"state/logmirror/logs/{origin_hash(LAB.origin)}.json"))))
         old = record.read_bytes()
         source.size = 600
         shell.run("poll", "--once", *options)

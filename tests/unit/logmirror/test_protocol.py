@@ -170,7 +170,9 @@ def test_attack_decompression_bomb() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"nonsense", gzip.compress(b"x") + b"behind", gzip.compress(b"x" * 99)[:-8] + bytes(8)]
+    "body",
+    [b"nonsense", gzip.compress(b"x") + b"behind", gzip.compress(b"x" * 99)[:-8] + bytes(8)],
+    ids=["nonsense", "something behind it", "a wrong checksum"],
 )
 def test_attack_what_is_no_gzip(body: bytes) -> None:
     """Refused: other bytes, something behind a member, a wrong checksum."""
