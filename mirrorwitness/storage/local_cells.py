@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["can_be_cell", "cell_path", "name_of_cell", "overwrite_cell", "read_cell", "remove_cell"]
 
+_READ_BYTES: Final = 65_536
+"""Read at once, as every system call lets other threads have the interpreter: more than a usual cell has."""
+
 _SUFFIX: Final = ".cell"
 """Behind the name, as a dot is before it: no key has a component that begins with one."""
 
@@ -75,7 +78,7 @@ def read_cell(key: str, path: str) -> tuple[bytes, ObjectInfo] | None:
     if descriptor is None:
         return None
     try:
-        found = _read(key, descriptor)
+        found = _read(key, descriptor, is_locked=False)
     finally:
         os.close(descriptor)
     return found.body, found.info
@@ -94,7 +97,7 @@ def overwrite_cell(tree: Tree, path: str, put: Put) -> ObjectInfo | None:
     if descriptor is None:
         return None
     try:
-        found = _read(put.key, descriptor)
+        found = _read(put.key, descriptor, is_locked=True)
         if found.cell is None or not found.cell.fits(put.body) or found.links != 1:
             return None
         check_found(put.key, found.info, if_absent=put.if_absent, if_match=put.if_match)
@@ -147,14 +150,14 @@ def _write_at(descriptor: int, data: bytes, position: int) -> None:
         rest, position = rest[written:], position + written
 
 
-def _read(key: str, descriptor: int) -> _Found:
+def _read(key: str, descriptor: int, *, is_locked: bool) -> _Found:
     data = _read_all(descriptor)
-    while True:
-        status = os.fstat(descriptor)
+    status = os.fstat(descriptor)
+    while not is_locked:
         again = _read_all(descriptor)
         if again == data:
             break
-        data = again
+        data, status = again, os.fstat(descriptor)
     cell = parse_cell(data)
     if cell is None:
         return _Found(data, info_of(key, status), None, status.st_nlink)
@@ -164,9 +167,10 @@ def _read(key: str, descriptor: int) -> _Found:
 
 
 def _read_all(descriptor: int) -> bytes:
-    pieces: list[bytes] = []
-    position = 0
-    while piece := os.pread(descriptor, max(os.fstat(descriptor).st_size - position, 1), position):
-        pieces.append(piece)
-        position += len(piece)
+    data = os.pread(descriptor, _READ_BYTES, 0)
+    if len(data) < _READ_BYTES:
+        return data
+    pieces = [data]
+    while data := os.pread(descriptor, _READ_BYTES, sum(map(len, pieces))):
+        pieces.append(data)
     return b"".join(pieces)
