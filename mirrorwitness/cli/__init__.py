@@ -28,6 +28,7 @@ _PLACES: Final = {
     "summarize": "summarize:summarize",
     "keygen": "keygen:keygen",
     "store-check": "store_check:store_check",
+    "store-copy": "store_copy:store_copy",
     "witness": "witness:witness",
     "sumdb": "sumdb:sumdb",
     "logmirror": "logmirror:logmirror",

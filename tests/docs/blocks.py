@@ -121,8 +121,8 @@ def _examples() -> dict[str, str]:
 
 
 EXAMPLES: Final = (
-    *("init", "plan", "sync", "status", "why", "release", "audit", "compare", "summarize", "store-check", "check"),
-    *("bundle-export", "bundle-import", "sumdb-init", "sumdb-ingest", "sumdb-fsck", "sumdb-monitor"),
+    *("init", "plan", "sync", "status", "why", "release", "audit", "compare", "summarize", "store-check", "store-copy"),
+    *("check", "bundle-export", "bundle-import", "sumdb-init", "sumdb-ingest", "sumdb-fsck", "sumdb-monitor"),
     *("logmirror-poll", "logmirror-push", "logmirror-adopt", "logmirror-retire", "logmirror-attest"),
     *("witness-poll", "witness-inspect", "witness-verify", "witness-evidence", "witness-adopt", "witness-retire"),
     *("witness-prove", "witness-logs", "witness-conformance", "witness-conformance-logs", "error", "about"),

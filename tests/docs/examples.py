@@ -76,6 +76,7 @@ def make_examples(registry: ThreadedRegistry) -> dict[str, str]:
     found["compare"] = _compare(registry)
     found |= _withdraw(registry)
     found["store-check"] = _shorten(_run(registry, "store-check", "file:checked", "--short"))
+    found["store-copy"] = _copy(registry)
     found |= make_bundle_examples(lambda document: _normalise(document, registry))
     found |= make_check_examples(lambda document: _normalise(document, registry))
     found |= make_sumdb_examples(registry, lambda document: _normalise(document, registry))
@@ -107,6 +108,22 @@ def _compare(registry: ThreadedRegistry) -> Any:
     compared = json.loads(document.replace(a, "https://a.example").replace(b, "https://b.example"))
     compared["differences"][0]["b"] = "sha512-9876543210…"
     return compared
+
+
+def _copy(registry: ThreadedRegistry) -> Any:
+    """Ask what a copy would do to a place that has another object under one key, and one of its own."""
+    for name in ("first", "second"):
+        _run(registry, "store-check", f"file:{name}", "--short")  # makes the directory
+    for key, body in (
+        ("first/about/mirror.json", b"{}"),
+        ("first/state/witness/identity.json", b"{}"),
+        ("second/about/mirror.json", b"another"),
+        ("second/state/run/last.json", b"{}"),
+    ):
+        Path(key).parent.mkdir(parents=True)
+        Path(key).write_bytes(body)
+    done = CliRunner().invoke(main, ("store-copy", "file:first", "file:second", "--dry-run", "--json"))
+    return json.loads(done.stdout)
 
 
 def _run(registry: ThreadedRegistry, *arguments: str) -> Any:

@@ -128,7 +128,7 @@ def test_every_flag_that_is_an_option_of_the_file_is_called_the_same() -> None:
     keys = {option.key.rpartition(".")[2] for option in list_options()} | {"registry"}
     only_flags = {
         "config", "lockfile", "latest", "names_from", "exact", "is_json", "once", "dry_run", "sample", "repair",
-        "short", "writers", "output", "force", "version", "follow", "shard", "processes", "feed",
+        "short", "writers", "replaces", "output", "force", "version", "follow", "shard", "processes", "feed",
         "vkey", "limit", "name", "out", "why", "reason",
         # those of a witness, which reads no file of options
         "algorithm", "is_pem", "is_encrypted", "anchor", "keys", "logs", "lists", "refuses_extensions",
@@ -289,6 +289,7 @@ MAY_BE_ABSENT = {"alarms[]", "warnings[]", "counts.blocked_<kind>", "coverage.co
     "problems.<package>", "sources[]", "advice[]", "evidence[]", "unfinished.reason", "unfinished.attempts",
     "unfinished.last", "checkpoint.extension[]", "trees[].extension[]",
     "counts.logged", "counts.unvouched", "counts.confused", "counts.proofs",
+    "changed.first[]",
 }  # fmt: skip
 """Fields that the examples' story does not bring about."""
 
