@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from mirrorwitness.witness.logs import LogSet, WitnessedLog
     from mirrorwitness.witness.protocol import AddCheckpoint
 
-__all__ = ["SLOW_SECONDS", "UPLOADS_AT_ONCE", "LogMirror"]
+__all__ = ["SLOW_SECONDS", "STATUSES", "UPLOADS_AT_ONCE", "LogMirror"]
 
 UPLOADS_AT_ONCE: Final = 32
 """Uploads at once: each may hold one package of up to 16.8 MB twice, as it came and parsed, so 1.1 GB at worst where
@@ -73,6 +73,13 @@ somebody means it, and some 10 MB with usual entries."""
 
 SLOW_SECONDS: Final = 10.0
 """Time without a package after which an upload makes way for another one: 256 entries of 1 KB at 26 KB/s."""
+
+STATUSES: Final = {
+    "add-checkpoint": (200, 400, 403, 404, 409, 413, 422, 503),
+    "add-entries": (200, 202, 400, 404, 409, 422, 429, 503),
+}
+"""Request → what it may be answered with; counted from 0 on: of a series that begins with its first event Prometheus
+sees no increase."""
 
 DECIDE_TRIES: Final = 3
 """How often a checkpoint is judged anew because another replica moved the state meanwhile."""
@@ -92,7 +99,7 @@ class LogMirror:
 
     Attributes:
         logs: whom it knows.
-        counts: answers given, by request and status.
+        counts: answers given, by request and status; all of `STATUSES` from the start.
         entries: how many were proven and stored in this process.
         forks: how many proofs of a fork were seen.
     """
@@ -107,7 +114,7 @@ class LogMirror:
         on_fork: Callable[[Fork], Awaitable[None]],
     ) -> None:
         self.logs = logs
-        self.counts: Counter[tuple[str, int]] = Counter()
+        self.counts = Counter({(request, status): 0 for request in STATUSES for status in STATUSES[request]})
         self.entries = 0
         self.forks = 0
         self._storage = storage

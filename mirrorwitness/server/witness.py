@@ -6,6 +6,8 @@
 Rules:
 
 - A body is read up to `MAX_BODY_BYTES` within `BODY_SECONDS`, whatever a client does; more is a 413.
+- Every outcome has its count from the start, 0 included: of a series that begins with its first event Prometheus sees
+  no increase.
 - What is published is read from the storage each time; a log that was never cosigned is a 404, a storage that does not
   answer a 503.
 
@@ -25,7 +27,7 @@ from mirrorwitness.errors import ObjectMissingError, StorageError
 from mirrorwitness.server.answers import BODY_SECONDS, CHECKPOINT_MAX_AGE, respond, route, say_healthy, say_ready
 from mirrorwitness.telemetry import CONTENT_TYPE, Sample, format_metrics, metrics
 from mirrorwitness.tlog.note import MAX_NOTE_BYTES
-from mirrorwitness.witness.protocol import MAX_BODY_BYTES, Answer, Reason, answer
+from mirrorwitness.witness.protocol import MAX_BODY_BYTES, OUTCOMES, Answer, Reason, answer
 from mirrorwitness.witness.records import IDENTITY_KEY, public_key
 from mirrorwitness.witness.service import RETRY_SECONDS
 
@@ -96,10 +98,8 @@ class WitnessApp:
 
     async def _metrics(self) -> Given:
         await trio.lowlevel.checkpoint()
-        samples = [
-            Sample(metrics.WITNESS_REQUESTS, count, (outcome,))
-            for outcome, count in sorted(self._witness.counts.items())
-        ]
+        counts = self._witness.counts
+        samples = [Sample(metrics.WITNESS_REQUESTS, counts[outcome], (outcome,)) for outcome in OUTCOMES]
         samples.append(Sample(metrics.WITNESS_LOGS, len(self._witness.logs)))
         samples.append(Sample(metrics.WITNESS_FORKS, self._witness.forks))
         return Answer(200, format_metrics(samples), CONTENT_TYPE), {}
@@ -109,26 +109,23 @@ async def _take(post: Callable[[bytes], Awaitable[Answer]], _scope: Scope, recei
     """Read a body, and give it to who answers it."""
     with trio.fail_after(BODY_SECONDS):
         body = await _read_body(receive)
-    if body is None:
-        return answer(Reason.TOO_LARGE, f"the request has more than {MAX_BODY_BYTES} bytes"), {}
     return await post(body), {}
 
 
-async def _read_body(receive: Receive) -> bytes | None:
-    """Return the body, or None where it is too large."""
+async def _read_body(receive: Receive) -> bytes:
+    """Return the body; of one that is too large only as much as shows it."""
     pieces: list[bytes] = []
     left = MAX_BODY_BYTES
-    while True:
+    while left >= 0:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ConnectionAbortedError("the client left before its body was here")
         piece: bytes = message.get("body", b"")
         left -= len(piece)
-        if left < 0:
-            return None
         pieces.append(piece)
         if not message.get("more_body", False):
-            return b"".join(pieces)
+            break
+    return b"".join(pieces)
 
 
 def _note_bug(path: str) -> bytes:

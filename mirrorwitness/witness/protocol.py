@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANSWERS",
+    "COSIGNED",
     "MAX_BODY_BYTES",
+    "OUTCOMES",
     "SIZE_TYPE",
     "AddCheckpoint",
     "Answer",
@@ -95,6 +97,12 @@ ANSWERS: Final = {
     Reason.STORAGE: 503,
 }
 """Reason → status. 413, 429 and 503 are ours: the specification says nothing of these."""
+
+COSIGNED: Final = "cosigned"
+"""What came of a request that is answered with a cosignature."""
+
+OUTCOMES: Final = (COSIGNED, *(str(reason.value) for reason in Reason))
+"""What may come of a request, as it is counted."""
 
 
 @dataclass(frozen=True, slots=True)

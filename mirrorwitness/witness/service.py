@@ -36,6 +36,7 @@ from mirrorwitness.tlog.merkle import check_subtree
 from mirrorwitness.tlog.note import format_lines
 from mirrorwitness.witness.decision import Accepted, Refused, decide
 from mirrorwitness.witness.protocol import (
+    COSIGNED,
     SIZE_TYPE,
     Answer,
     Reason,
@@ -111,7 +112,7 @@ class Witness:
 
     Attributes:
         logs: whom it knows.
-        counts: answers given, by reason, or ``cosigned``.
+        counts: answers given, by what came of the request (`mirrorwitness.witness.protocol.OUTCOMES`).
         forks: how many proofs of a fork were seen.
         stopped: why it signs nothing more; None while it does.
     """
@@ -200,7 +201,7 @@ class Witness:
             return (await self._state.find(log.origin)).record
 
     def _counted(self, given: Answer) -> Answer:
-        self.counts[str(given.reason.value) if given.reason else "cosigned"] += 1
+        self.counts[str(given.reason.value) if given.reason else COSIGNED] += 1
         return given
 
     async def _add_checkpoint(self, body: bytes) -> Answer:

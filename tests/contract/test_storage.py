@@ -431,29 +431,43 @@ async def test_a_pair_is_checked_before_anything_is_written(storage: Storage) ->
 
 
 async def test_racing_pairs(storage: Storage, request: pytest.FixtureRequest) -> None:
-    """P7: what is shown is never ahead of what counts, whoever wins."""
+    """P7: what is shown is never ahead of what counts, whoever wins, and no step is lost.
+
+    A service may leave an outcome unknown (Ceph RGW 16 answers 500 to contended puts). It is then read anew, as every
+    caller does: each step has a place of its own, and one that is taken already is not taken again.
+    """
     if "s3" in request.node.name:
         pytest.skip("moto lets several writers win (research/E 1.3)")
-    await storage.put_pair(Put("counts", b"0"), Put("shown", b"0"))
+    await storage.put_pair(Put("counts", b"0" * 20), Put("shown", b"0" * 20))
+    unknown: list[str] = []
 
-    async def raise_it() -> None:
-        for _ in range(5):
-            while True:
-                body, info = await storage.read("counts", limit=10)
-                more = b"%d" % (int(body) + 1)
-                try:
-                    await storage.put_pair(Put("counts", more, if_match=info.etag), Put("shown", more))
-                except PreconditionFailedError:
-                    continue
-                shown, _ = await storage.read("shown", limit=10)
-                counts, _ = await storage.read("counts", limit=10)
-                assert int(shown) <= int(counts)
-                break
+    async def take(step: int) -> None:
+        while True:
+            body, info = await storage.read("counts", limit=20)
+            if body[step : step + 1] == b"1":
+                return
+            more = body[:step] + b"1" + body[step + 1 :]
+            try:
+                await storage.put_pair(Put("counts", more, if_match=info.etag), Put("shown", more))
+            except PreconditionFailedError:
+                continue
+            except StorageUnavailableError as error:
+                unknown.append(str(error))
+                continue
+            shown, _ = await storage.read("shown", limit=20)
+            counts, _ = await storage.read("counts", limit=20)
+            assert int(shown, 2) & ~int(counts, 2) == 0
+            return
+
+    async def take_five(first: int) -> None:
+        for step in range(first, first + 5):
+            await take(step)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(4):
-            nursery.start_soon(raise_it)
-    assert (await storage.read("counts", limit=10))[0] == b"20"
+        for first in range(0, 20, 5):
+            nursery.start_soon(take_five, first)
+    assert (await storage.read("counts", limit=20))[0] == b"1" * 20
+    assert not unknown or "rgw" in request.node.name, unknown
 
 
 async def test_the_first_of_a_pair_is_an_object_like_any_other(storage: Storage) -> None:

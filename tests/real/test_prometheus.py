@@ -43,10 +43,8 @@ NEVER_AT_REST: Final = {
     "mirrorwitness_sweep_listed_packages",
     "mirrorwitness_sweep_behind_packages",
     "mirrorwitness_sync_alarms_total",
-    "mirrorwitness_witness_requests_total",
     "mirrorwitness_sumdb_witness_answers_total",
     "mirrorwitness_sumdb_mirrored_records",
-    "mirrorwitness_logmirror_requests_total",
 }
 """Metrics that need a request, an alarm, a pause or a sweep under way; unit tests have them."""
 

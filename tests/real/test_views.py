@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.registry import RegistrySimulator
 from tests.fakes.serving import serve
-from tests.fakes.sumdb import FakeSumdb
+from tests.fakes.sumdb import REGISTRY, FakeSumdb
 from tests.fakes.thread import run_in_thread, serve_in_thread
 from tests.real.clients import (
     CLIENTS,
@@ -62,6 +62,8 @@ def served(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         done = mirrorwitness(
             *("sync", "--once", "left", "@scope/right", "--storage", f"file:{storage}"),
             *("--registry", registry.url, "--sumdb", log.flag),
+            # Served from loopback, it repeats the names of the registry that the log reads.
+            environment={"MIRRORWITNESS_SUMDB_REGISTRY": f"https://{REGISTRY}"},
         )
         assert done.code == 0, done.output
     with serve_mirror(storage, network=network, directory=storage.parent / "server") as server:

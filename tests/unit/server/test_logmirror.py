@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from prometheus_client.parser import text_string_to_metric_families
 
 from mirrorwitness.errors import StorageUnavailableError
 from mirrorwitness.logmirror.paths import checkpoint_key
 from mirrorwitness.logmirror.receiving import IDLE_SECONDS
 from mirrorwitness.server.answers import BODY_SECONDS
 from mirrorwitness.server.logmirror import LogMirrorApp
+from mirrorwitness.telemetry import CONTENT_TYPE
 from mirrorwitness.tlog.checkpoint import origin_hash
+from mirrorwitness.witness.protocol import MAX_BODY_BYTES
 from tests.unit.logmirror.world import LAB, MirrorWorld, add, body_of, check_copy, fill, next_of, pending
 
 if TYPE_CHECKING:
@@ -101,6 +104,39 @@ async def test_storage_that_fails_is_a_503() -> None:
     assert (await send(app, "GET", "/readyz"))[0] == 503
     status, headers, body = await send(app, "HEAD", CHECKPOINT)
     assert (status, int(headers["content-length"]) > 100, body) == (200, True, b"")
+
+
+async def test_metrics() -> None:
+    """Answers by request and status, all of them from the start; entries, logs, forks."""
+    _, mirror, app = await start_app()
+    requests = "mirrorwitness_logmirror_requests_total"
+    nothing_yet: dict[tuple[str, ...], float] = {
+        **{(requests, "add-checkpoint", str(status)): 0 for status in (200, 400, 403, 404, 409, 413, 422, 503)},
+        **{(requests, "add-entries", str(status)): 0 for status in (200, 202, 400, 404, 409, 422, 429, 503)},
+        ("mirrorwitness_logmirror_stored_entries_total",): 0,
+        ("mirrorwitness_logmirror_known_logs",): 2,
+        ("mirrorwitness_logmirror_forks_total",): 0,
+    }
+    assert await _scrape(app) == nothing_yet
+    await fill(mirror, 300)
+    await send(app, "POST", "/add-checkpoint", [piece(bytes(MAX_BODY_BYTES), more=True), piece(bytes(1), more=True)])
+    assert await _scrape(app) == {
+        **nothing_yet,
+        (requests, "add-checkpoint", "200"): 1,
+        (requests, "add-checkpoint", "413"): 1,
+        (requests, "add-entries", "200"): 1,
+        ("mirrorwitness_logmirror_stored_entries_total",): 300,
+    }
+
+
+async def _scrape(app: LogMirrorApp) -> dict[tuple[str, ...], float]:
+    status, headers, body = await send(app, "GET", "/metrics")
+    assert (status, headers["content-type"]) == (200, CONTENT_TYPE)
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
 
 
 async def test_a_bug_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from mirrorwitness.errors import StorageUnavailableError
 from mirrorwitness.server.answers import BODY_SECONDS
 from mirrorwitness.telemetry import CONTENT_TYPE
 from mirrorwitness.tlog.note import parse_lines
-from mirrorwitness.witness.protocol import MAX_BODY_BYTES, format_add_checkpoint, format_sign_subtree
+from mirrorwitness.witness.protocol import MAX_BODY_BYTES, Reason, format_add_checkpoint, format_sign_subtree
 from mirrorwitness.witness.records import IDENTITY_KEY, public_key
 from tests.unit.server.witness_client import MONITORED, make_client
 from tests.unit.witness.world import (
@@ -33,6 +33,8 @@ from tests.unit.witness.world import (
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
+
+    from tests.unit.server.witness_client import Client
 
 TEXT = "text/plain; charset=utf-8"
 GONE = StorageUnavailableError("no answer")
@@ -259,25 +261,39 @@ async def test_health_and_readiness(autojump_clock: MockClock) -> None:
     assert (await client.ask("GET", "/healthz")).status == 200
 
 
+_NOTHING_YET: dict[tuple[str, ...], float] = {
+    **{("mirrorwitness_witness_requests_total", str(reason.value)): 0 for reason in Reason},
+    ("mirrorwitness_witness_requests_total", "cosigned"): 0,
+    ("mirrorwitness_witness_known_logs",): 2,
+    ("mirrorwitness_witness_forks_total",): 0,
+}
+
+
 async def test_metrics() -> None:
-    """Answers by reason, logs, forks; in the text format."""
+    """Answers by what came of them, all words from the start; logs, forks; in the text format."""
     _, client = await make_client(World(logs=(LOG, OTHER)))
+    assert await _scrape(client) == _NOTHING_YET
     for body in (LOG.request(0, 10), LOG.request(10, 11), LOG.request(0, 5), FORK.request(11, 11), b""):
         await client.post(body)
-    reply = await client.ask("GET", "/metrics")
-    assert (reply.status, reply.headers["content-type"]) == (200, CONTENT_TYPE)
-    found = {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(reply.body.decode())
-        for sample in family.samples
-    }
-    assert found == {
+    await client.ask("POST", "/add-checkpoint", bytes(MAX_BODY_BYTES), bytes(1))
+    assert await _scrape(client) == {
+        **_NOTHING_YET,
         ("mirrorwitness_witness_requests_total", "cosigned"): 2,
         ("mirrorwitness_witness_requests_total", "stale"): 1,
         ("mirrorwitness_witness_requests_total", "other-root"): 1,
         ("mirrorwitness_witness_requests_total", "malformed"): 1,
-        ("mirrorwitness_witness_known_logs",): 2,
+        ("mirrorwitness_witness_requests_total", "too-large"): 1,
         ("mirrorwitness_witness_forks_total",): 1,
+    }
+
+
+async def _scrape(client: Client) -> dict[tuple[str, ...], float]:
+    reply = await client.ask("GET", "/metrics")
+    assert (reply.status, reply.headers["content-type"]) == (200, CONTENT_TYPE)
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(reply.body.decode())
+        for sample in family.samples
     }
 
 
