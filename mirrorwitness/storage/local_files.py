@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -22,8 +23,15 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mirrorwitness.errors import ObjectMissingError, PreconditionFailedError, StorageError
-from mirrorwitness.storage.cell import FIRST_SERIAL, Version, format_cell
-from mirrorwitness.storage.local_cells import can_be_cell, cell_path, overwrite_cell, read_cell, remove_cell
+from mirrorwitness.storage.cell import format_cell
+from mirrorwitness.storage.local_cells import (
+    can_be_cell,
+    cell_path,
+    first_version,
+    overwrite_cell,
+    read_cell,
+    remove_cell,
+)
 from mirrorwitness.storage.local_etags import check_found, date_after, info_of
 from mirrorwitness.storage.local_tree import fsync_directory, key_lock
 
@@ -100,6 +108,7 @@ def put_file(
         status = date_after(descriptor, found)
         _rename(tree, temporary, path)
         if cell is not None:
+            tree.certain.pop(key, None)
             _settle(tree, path)
             remove_cell(path)
     if waits:
@@ -110,28 +119,39 @@ def put_file(
 def _put_cell(tree: Tree, put: Put) -> ObjectInfo:
     """Write an object that is replaced often; durably where the tree is so."""
     path = tree.path(put.key)
-    if not can_be_cell(path):
-        return put_file(tree, put.key, put.body, if_absent=put.if_absent, if_match=put.if_match)
-    tree.check_writable(put.key)
-    with key_lock(tree, put.key):
-        info = overwrite_cell(tree, path, put) if _stat_file(put.key, path) is None else None
-    return info or _make_cell(tree, path, put)
+    if can_be_cell(path):
+        tree.check_writable(put.key)
+        with key_lock(tree, put.key):
+            info = overwrite_cell(tree, path, put) if _stat_file(put.key, path) is None else None
+        try:
+            return info or _make_cell(tree, path, put)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+    return put_file(tree, put.key, put.body, if_absent=put.if_absent, if_match=put.if_match)
 
 
 def _make_cell(tree: Tree, path: str, put: Put) -> ObjectInfo:
     """Write an object as a new cell, in the place of its file or of the cell that it had."""
-    body = format_cell(Version(FIRST_SERIAL, tree.writer, put.body))
+    version = first_version(put.body)
+    body = format_cell(version)
     with _temporary(tree, put.key, body, waits=tree.fsync) as (temporary, descriptor), key_lock(tree, put.key):
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         file = _stat_file(put.key, path)
         found = file or stat_object(tree, put.key)
         check_found(put.key, found, if_absent=put.if_absent, if_match=put.if_match)
+        tree.certain.pop(put.key, None)
         status = date_after(descriptor, found)
         _rename(tree, temporary, cell_path(path))
         _settle(tree, path)
         if file is not None:
             os.unlink(path)
             _settle(tree, path)
-    return info_of(put.key, status, serial=FIRST_SERIAL, size=len(put.body))
+        info = info_of(put.key, status, tag=version.tag, size=len(put.body))
+        if tree.fsync:
+            tree.certain[put.key] = info.etag
+    return info
 
 
 def remove_object(tree: Tree, key: str) -> None:
@@ -140,10 +160,11 @@ def remove_object(tree: Tree, key: str) -> None:
     tree.check_writable(key)
     if stat_object(tree, key) is None:
         return
-    with key_lock(tree, key):
+    with key_lock(tree, key), suppress(FileNotFoundError):
+        tree.certain.pop(key, None)
         if remove_cell(path):
             _settle(tree, path)  # before the file goes, which counts: nothing older may after it
-        with suppress(FileNotFoundError):
+        if not os.path.isdir(path):
             os.unlink(path)
             _settle(tree, path)
     _prune(_parent(path), str(tree.root))
@@ -232,6 +253,8 @@ def _make_directory(tree: Tree, path: str) -> None:
     while not os.path.isdir(parent := _parent(missing[-1])):
         missing.append(parent)
     for directory in reversed(missing):
+        if os.path.lexists(cell_path(directory)):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         try:
             os.mkdir(directory)
         except FileExistsError:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import stat
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -134,10 +135,13 @@ class DirectoryLister:
 
     def _decoded(self, entries: Iterator[os.DirEntry[str]], lowest: str) -> Iterator[str]:
         for entry in entries:
-            component = decode_component(name_of_cell(entry.name) or entry.name, self._format)
+            of_cell = name_of_cell(entry.name)
+            if of_cell is not None and not entry.is_file(follow_symlinks=False):
+                continue
+            component = decode_component(of_cell or entry.name, self._format)
             if component is None or component + "/" < lowest or not _is_component(component):
                 continue
-            if entry.is_dir(follow_symlinks=False):
+            if of_cell is None and entry.is_dir(follow_symlinks=False):
                 yield component + "/"
             elif component >= lowest and entry.is_file(follow_symlinks=False):
                 yield component
@@ -153,11 +157,20 @@ class DirectoryLister:
 
 def _stat(key: str, path: str) -> ObjectInfo | None:
     """Return the info of a name that was found in a directory, or None where the object was deleted since."""
+    info = _stat_file(key, path)
+    if info is not None:
+        return info
+    found = read_cell(key, path)
+    # Looked for again: the file may have come, and its cell gone, in between.
+    return found[1] if found is not None else _stat_file(key, path)
+
+
+def _stat_file(key: str, path: str) -> ObjectInfo | None:
     try:
-        return info_of(key, os.stat(path, follow_symlinks=False))  # noqa: PTH116 - a Path costs more than the call
+        status = os.stat(path, follow_symlinks=False)  # noqa: PTH116 - a Path costs more than the call
     except FileNotFoundError:
-        found = read_cell(key, path)
-        return None if found is None else found[1]
+        return None
+    return info_of(key, status) if stat.S_ISREG(status.st_mode) else None
 
 
 def _lowest_name(directory: str, prefix: str, after: str) -> str | None:

@@ -31,11 +31,9 @@ import time
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import ConfigurationError, StorageRefusedError, StorageUnavailableError
-from mirrorwitness.storage.cell import WRITER_BYTES
 from mirrorwitness.storage.local_names import MARKER_NAME, Names, encode_component, format_marker, parse_marker
 
 if TYPE_CHECKING:
@@ -82,7 +80,8 @@ class Tree:
         fsync: whether writes wait for the disk.
         session: where this process's temporary files go; None where the directory is open for reading only.
         session_lock: the descriptor that holds the session's lock.
-        writer: names whoever has this tree open in the cells that it writes (`mirrorwitness.storage.cell`).
+        certain: key → etag of what this session wrote into a cell, and knows to be on the disk, with the name of the
+            file; one entry for each such object. Changed under the key's lock (`mirrorwitness.storage.local_cells`).
 
     Files are named by plain text here: of a small put, `pathlib` was a third of the processor time.
     """
@@ -92,7 +91,7 @@ class Tree:
     fsync: bool
     session: Path | None
     session_lock: int | None
-    writer: bytes = field(default_factory=partial(secrets.token_bytes, WRITER_BYTES))
+    certain: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     _serial: Iterator[int] = field(default_factory=itertools.count, repr=False)
 
     def path(self, key: str) -> str:

@@ -239,7 +239,7 @@ def test_p7_a_witness_is_moved(tmp_path: Path) -> None:
             assert post(base, LOG.request(old, new))[0] == 200
     record = shell.stored(record_key(LOG.origin))
     assert not record.exists()
-    assert record.with_name(f".{record.name}.cell").exists()
+    assert record.with_name(f".{record.name}.mwcell").exists()
     done = run("file:state", "file:moved")
     assert "never start anything on FROM again" in done.stderr
     assert document("file:state", "file:moved")["signers"] == ["state/witness/identity.json"]

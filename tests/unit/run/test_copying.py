@@ -384,7 +384,7 @@ async def test_a_cell_becomes_a_plain_object(tmp_path: Path) -> None:
     async with directory(tmp_path / "a", Names.ESCAPED) as source, directory(tmp_path / "b") as back:
         await source.put_pair(Put("state/witness/logs/Ab.json", b"1"), Put("witness/Ab/checkpoint", b"c"))
         await source.put_pair(Put("state/witness/logs/Ab.json", b"record"), Put("witness/Ab/checkpoint", b"chk"))
-        assert names_in(tmp_path / "a/state/witness/logs") == [".%41b.json.cell"]
+        assert names_in(tmp_path / "a/state/witness/logs") == [".%41b.json.mwcell"]
         target = MemoryStorage()
         await copy(source, target)
         assert target.objects == {"state/witness/logs/Ab.json": b"record", "witness/Ab/checkpoint": b"chk"}

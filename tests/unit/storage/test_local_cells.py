@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import threading
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from mirrorwitness.storage.local_names import Names
 from mirrorwitness.storage.local_tree import Tree, close_tree, open_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SHOWN = Put("shown", b"")
@@ -84,9 +86,9 @@ async def test_a_longer_version_gets_a_new_cell(tmp_path: Path) -> None:
     """It grows as far as it has to, and keeps its room when the next one is short."""
     async with open_local(tmp_path, fsync=False) as storage:
         etag = None
-        for size, slots in ((10, 1), (SLOT_BYTES - 44, 1), (SLOT_BYTES - 43, 2), (10, 2)):
+        for size, slots in ((10, 1), (SLOT_BYTES - 36, 1), (SLOT_BYTES - 35, 2), (10, 2)):
             etag = await _swap(storage, "k", bytes(size), etag)
-            assert (tmp_path / ".k.cell").stat().st_size == 2 * slots * SLOT_BYTES
+            assert (tmp_path / ".k.mwcell").stat().st_size == 2 * slots * SLOT_BYTES
             assert await storage.stat("k") == ObjectInfo("k", size, etag)
 
 
@@ -95,7 +97,7 @@ async def test_a_copy_made_of_hard_links_stays_as_it_was(tmp_path: Path) -> None
     async with open_local(tmp_path, fsync=False) as storage:
         etag = await _swap(storage, "k", b"1", None)
         (tmp_path / "snapshot").mkdir()
-        (tmp_path / "snapshot/.k.cell").hardlink_to(tmp_path / ".k.cell")
+        (tmp_path / "snapshot/.k.mwcell").hardlink_to(tmp_path / ".k.mwcell")
         await _swap(storage, "k", b"2", etag)
         assert (await storage.read("k", limit=9))[0] == b"2"
         assert (await storage.read("snapshot/k", limit=9))[0] == b"1"
@@ -122,7 +124,7 @@ async def test_a_damaged_cell_is_shown_as_it_is(body: bytes, tmp_path: Path) -> 
     """P7: it is no object that is missing: whoever reads it sees that it is wrong, and may replace it by its etag."""
     async with open_local(tmp_path, fsync=False) as storage:
         await _swap(storage, "k", b"1", None)
-        (tmp_path / ".k.cell").write_bytes(body)
+        (tmp_path / ".k.mwcell").write_bytes(body)
         found, info = await storage.read("k", limit=10_000)
         assert (found, info.size) == (body, len(body))
         await _swap(storage, "k", b"2", info.etag)
@@ -167,7 +169,7 @@ def test_p7_a_reader_never_sees_an_older_version_than_before(tmp_path: Path) -> 
     def format_number(number: int) -> bytes:
         return b"%06d" % number * 600
 
-    (tmp_path / ".k.cell").write_bytes(b"")
+    (tmp_path / ".k.mwcell").write_bytes(b"")
 
     def read() -> None:
         while not done.is_set():
@@ -194,9 +196,87 @@ def test_p7_a_reader_never_sees_an_older_version_than_before(tmp_path: Path) -> 
     assert seen[-1] > 0
 
 
+async def test_a_key_that_is_a_directory(tmp_path: Path) -> None:
+    """No key is the directory of another, whichever came first, and however it is kept."""
+    async with open_local(tmp_path, fsync=False) as storage:
+        await storage.put("d/x", b"1")
+        with pytest.raises(StorageRefusedError, match="a directory stands where the object belongs"):
+            await _swap(storage, "d", b"2", None)
+        await _swap(storage, "c", b"3", None)
+        with pytest.raises(StorageRefusedError, match="a file stands where a directory belongs"):
+            await storage.put("c/x", b"4")
+        await storage.put("c", b"5")
+        assert [each.key for each in (await storage.list("")).objects] == ["c", "d/x", "shown"]
+
+
+async def test_names_that_only_look_like_cells(tmp_path: Path) -> None:
+    """A directory of such a name is nobody's object, and in nobody's way."""
+    async with open_local(tmp_path, fsync=False) as storage:
+        (tmp_path / ".k.mwcell").mkdir()
+        assert (await storage.list("")).objects == ()
+        assert await storage.stat("k") is None
+        await storage.put("k", b"1")
+        assert (await storage.read("k", limit=9))[0] == b"1"
+
+
+async def test_a_cell_that_somebody_else_owns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restored by root, say: it is made anew, as a file would be."""
+    async with open_local(tmp_path, fsync=False) as storage:
+        etag = await _swap(storage, "k", b"1", None)
+        work = os.open
+
+        def refuse(path: str, flags: int, *rest: int) -> int:
+            if path.endswith(".mwcell") and flags == os.O_RDWR:
+                raise PermissionError(13, "Permission denied")
+            return work(path, flags, *rest)
+
+        monkeypatch.setattr(os, "open", refuse)
+        await _swap(storage, "k", b"2", etag)
+        assert (await storage.read("k", limit=9))[0] == b"2"
+
+
+async def test_a_disk_that_allows_shorter_names_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the name of a cell is too long, and the key's is not, the first of a pair is kept as a file."""
+    for name in ("open", "unlink", "rename"):
+        work = getattr(os, name)
+
+        def limited(*args: object, work: Callable[..., object] = work) -> object:
+            if any(str(each).endswith(".mwcell") for each in args):
+                raise OSError(36, "File name too long")
+            return work(*args)
+
+        monkeypatch.setattr(os, name, limited)
+    async with open_local(tmp_path, fsync=False) as storage:
+        assert await storage.stat("k") is None
+        etag = await _swap(storage, "k", b"1", None)
+        await _swap(storage, "k", b"2", etag)
+        assert (await storage.read("k", limit=9))[0] == b"2"
+        await storage.delete("k")
+        assert await storage.stat("k") is None
+        monkeypatch.undo()
+
+
+async def test_p7_times_that_go_backwards(tmp_path: Path) -> None:
+    """The kernel's time of a write may lie before the one that the file was given: it is moved up then."""
+    async with open_local(tmp_path, fsync=False) as storage:
+        etag = await _swap(storage, "k", b"1", None)
+        ahead = (tmp_path / ".k.mwcell").stat().st_mtime_ns + 10**12
+        os.utime(tmp_path / ".k.mwcell", ns=(ahead, ahead))
+        info = await storage.stat("k")
+        assert info is not None
+        seen = [etag, info.etag]
+        for number in range(4):
+            seen.append(await _swap(storage, "k", b"%d" % number, seen[-1]))
+        seen.append((await storage.put("k", b"file")).etag)
+        times = [int(each.partition("-")[0], 16) for each in seen[1:]]
+        assert times == sorted(times)
+        assert times[0] == ahead
+        assert len(set(seen)) == len(seen)
+
+
 def test_names_of_cells() -> None:
     """Only what `cell_path` makes is one."""
-    assert name_of_cell(".a.cell") == "a"
-    assert name_of_cell("..a.cell.cell") == ".a.cell"
-    for name in ("a", ".cell", "..cell"[1:], "a.cell", ".a", ".a.cells", ""):
+    assert name_of_cell(".a.mwcell") == "a"
+    assert name_of_cell("..a.mwcell.mwcell") == ".a.mwcell"
+    for name in ("a", ".mwcell", "a.mwcell", ".a", ".a.mwcells", ""):
         assert name_of_cell(name) is None
