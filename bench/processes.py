@@ -35,6 +35,7 @@ __all__ = [
     "nginx",
     "nginx_program",
     "on_last_core",
+    "on_one_core",
     "run_measured",
     "started",
     "wait_for_port",
@@ -129,6 +130,17 @@ def run_measured(
     if usage.status not in accept:
         raise RuntimeError(f"{command[0]} ended with {usage.status}:\n{output[-2000:]}")
     return usage
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Keep this process, its threads, and what the block starts for as long as it lives, on the first core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import argparse
 import os
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from bench.goals import format_goal
+from bench.processes import on_one_core
 from bench.setting import new_bucket, start_seaweedfs
 from bench.sumdb_records import KEYS, ORIGIN, make_record
 from bench.sumdb_tree import measure_lookups, measure_tree
@@ -33,7 +34,7 @@ from mirrorwitness.tlog.merkle import HASH_BYTES
 from tests.fakes.storage import MemoryStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from mirrorwitness.storage import Body, ObjectInfo, Storage
 
@@ -120,20 +121,9 @@ def print_rate(title: str, rate: Rate, goal: float | None) -> None:
     print(format_goal(f"{title}, records per CPU second", rate.records / rate.cpu, None))
 
 
-@contextmanager
-def one_core() -> Generator[None]:
-    """Keep this process, its threads included, on one core."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def measure_files(folder: Path, proposals: Sequence[Proposal]) -> None:
     """Sequence into directories."""
-    with one_core():
+    with on_one_core():
         for title, option, goal in (("file:", "", 5000.0), ("file:, fsync=off", "?fsync=off", None)):
             address = f"file:{Path(tempfile.mkdtemp(dir=folder)) / 'log'}{option}"
             print_rate(title, trio.run(lambda: sequence_into(address, proposals, is_checked=not option)), goal)  # noqa: B023
@@ -147,7 +137,7 @@ def measure_bucket(proposals: Sequence[Proposal]) -> None:
             return
         os.environ |= {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
         address = server.address(new_bucket(server), "log")
-        with one_core():
+        with on_one_core():
             rate = trio.run(lambda: sequence_into(address, proposals, is_checked=False))
         print_rate("SeaweedFS", rate, 2000.0)
 

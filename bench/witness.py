@@ -3,7 +3,8 @@
     python -m bench witness [--requests 500] [--logs 40000]
 
 Rows: one connection, one request after another; eight logs on eight connections; both algorithms; without waiting for the
-disk, which says what that costs. Beside them, in the same run, aics-witness as shipped and with the one option that it
+disk, which says what that costs; and the first two with the server held to one processor, as Python runs one thread at a
+time and hands over from processor to processor at a price. Beside them, in the same run, aics-witness as shipped and with the one option that it
 lacks (issue 4 measures machines by that: 700/s), and litewitness, where
 `scripts/real/install-witness` installed them; one that is not there is said to be missing. The *ratios* hold on a busy
 machine; the rates hold on this one only. The client builds all requests beforehand.
@@ -26,14 +27,14 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.goals import format_goal
-from bench.processes import ROOT
+from bench.processes import ROOT, on_one_core
 from mirrorwitness.tlog.checkpoint import Checkpoint
 from mirrorwitness.tlog.keys import KeyType, format_signer_key, make_signer_key
 from mirrorwitness.tlog.merkle import Hash, leaf_hash, make_proof, plan_consistency, root_of
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 PROGRAM: Final = Path(sys.executable).with_name("mirrorwitness")
+HELD: Final = ", one processor"
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
@@ -163,9 +165,11 @@ def _receive_some(connection: socket.socket) -> bytes:
     return piece
 
 
-def measure(words: Sequence[str | Path], logs: Sequence[Log]) -> Figures:
-    """Measure one server."""
-    with running(words) as (process, port):
+def measure(words: Sequence[str | Path], logs: Sequence[Log], *, is_held: bool = False) -> Figures:
+    """Measure one server, held to one processor or not."""
+    with ExitStack() as stack:
+        with on_one_core() if is_held else nullcontext():
+            process, port = stack.enter_context(running(words))
         seconds, latencies = drive(port, logs)
         memory = read_memory(process.pid)
     return _figures(seconds, latencies, memory)
@@ -188,10 +192,14 @@ def measure_peers(one: Sequence[Log], eight: Sequence[Log]) -> Iterator[tuple[st
         if not is_installed(part, *needs):
             print(f"{name} is missing: scripts/real/install-witness {part}")
             continue
-        with start(vkeys) as peer:
-            port = int(peer.url.rpartition(":")[2].rstrip("/"))
-            yield f"{name}: one connection", _figures(*drive(port, one))
-            yield f"{name}: 8 logs, 8 connections", _figures(*drive(port, eight))
+        for is_held in (False, True):
+            with ExitStack() as stack:
+                with on_one_core() if is_held else nullcontext():
+                    peer = stack.enter_context(start(vkeys))
+                port = int(peer.url.rpartition(":")[2].rstrip("/"))
+                held = HELD if is_held else ""
+                yield f"{name}: one connection{held}", _figures(*drive(port, one))
+                yield f"{name}: 8 logs, 8 connections{held}", _figures(*drive(port, eight))
 
 
 def read_memory(pid: int) -> float:
@@ -275,14 +283,16 @@ def main(arguments: list[str]) -> int:
             "8 logs, 8 connections": measure(ours(folder, [ed25519], eight), eight),
             "one connection, both algorithms": measure(ours(folder, [ed25519, ml_dsa], one), one),
             "one connection, fsync=off": measure(ours(folder, [ed25519], one, fsync=False), one),
+            f"one connection{HELD}": measure(ours(folder, [ed25519], one), one, is_held=True),
+            f"8 logs, 8 connections{HELD}": measure(ours(folder, [ed25519], eight), eight, is_held=True),
         }
         ours_rows = dict(rows)
         rows |= dict(measure_peers(one, eight))
-        print(f"{'row':<54}{'answers/s':>10}{'p50 ms':>8}{'p99 ms':>8}{'RSS MB':>8}")
+        print(f"{'row':<70}{'answers/s':>10}{'p50 ms':>8}{'p99 ms':>8}{'RSS MB':>8}")
         for row, found in rows.items():
             memory = "" if found.memory is None else f"{found.memory:.0f}"
-            print(f"{row:<54}{found.rate:>10,.0f}{found.median:>8.2f}{found.high:>8.2f}{memory:>8}")
-        for row in ("one connection", "8 logs, 8 connections"):
+            print(f"{row:<70}{found.rate:>10,.0f}{found.median:>8.2f}{found.high:>8.2f}{memory:>8}")
+        for row in (name + held for held in ("", HELD) for name in ("one connection", "8 logs, 8 connections")):
             for peer, found in rows.items():
                 if peer.endswith(f": {row}"):
                     print(f"{row}: {ours_rows[row].rate / found.rate:.2f} times {peer.partition(':')[0]}")
