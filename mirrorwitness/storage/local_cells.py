@@ -59,7 +59,6 @@ _READ_BYTES: Final = 65_536
 _SUFFIX: Final = ".mwcell"
 """Behind the name, as a dot is before it: no key has a component that begins with one."""
 
-
 _NO_CELL: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG})
 """What a system says where no cell can be: some allow shorter names than `MAX_COMPONENT_BYTES`."""
 
