@@ -41,7 +41,16 @@ if TYPE_CHECKING:
     from mirrorwitness.storage import Body, ObjectInfo, Put
     from mirrorwitness.storage.local_tree import Tree
 
-__all__ = ["PIECE_BYTES", "open_object", "put_file", "put_files", "read_piece", "remove_object", "stat_object"]
+__all__ = [
+    "PIECE_BYTES",
+    "open_object",
+    "put_file",
+    "put_files",
+    "read_piece",
+    "remove_object",
+    "stat_at",
+    "stat_object",
+]
 
 PIECE_BYTES: Final = 1024 * 1024
 """What one hop to a thread reads or writes: 1 MiB, the most that `ObjectReader.receive_some` may return."""
@@ -52,11 +61,16 @@ _RACES: Final = 10
 
 def stat_object(tree: Tree, key: str) -> ObjectInfo | None:
     """Return an object's info, or None where there is none."""
-    path = tree.path(key)
+    return stat_at(key, tree.path(key))
+
+
+def stat_at(key: str, path: str) -> ObjectInfo | None:
+    """Return the info of an object whose file would be a path, or None where there is none."""
     info = _stat_file(key, path)
     if info is not None:
         return info
     found = read_cell(key, path)
+    # Looked for again: the file may have come, and its cell gone, in between.
     return found[1] if found is not None else _stat_file(key, path)
 
 
@@ -139,7 +153,7 @@ def _make_cell(tree: Tree, path: str, put: Put) -> ObjectInfo:
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         file = _stat_file(put.key, path)
-        found = file or stat_object(tree, put.key)
+        found = file or stat_at(put.key, path)
         check_found(put.key, found, if_absent=put.if_absent, if_match=put.if_match)
         tree.certain.pop(put.key, None)
         status = date_after(descriptor, found)

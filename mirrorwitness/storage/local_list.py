@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import heapq
 import os
-import stat
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 from mirrorwitness.errors import ConfigurationError
 from mirrorwitness.storage import check_key
-from mirrorwitness.storage.local_cells import name_of_cell, read_cell
-from mirrorwitness.storage.local_etags import info_of
+from mirrorwitness.storage.local_cells import name_of_cell
+from mirrorwitness.storage.local_files import stat_at
 from mirrorwitness.storage.local_names import Names, decode_component, encode_component
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class DirectoryLister:
             key = directory + name
             if name.endswith("/"):
                 yield from self._walk(key, key, after)
-            elif key > after and (info := _stat(key, self._path(key))) is not None:
+            elif key > after and (info := stat_at(key, self._path(key))) is not None:
                 yield info
 
     def _names(self, path: str, lowest: str) -> Iterator[str]:
@@ -153,24 +152,6 @@ class DirectoryLister:
             else (encode_component(p, self._format) for p in key.split("/"))
         )
         return f"{self._root}/{'/'.join(parts)}"
-
-
-def _stat(key: str, path: str) -> ObjectInfo | None:
-    """Return the info of a name that was found in a directory, or None where the object was deleted since."""
-    info = _stat_file(key, path)
-    if info is not None:
-        return info
-    found = read_cell(key, path)
-    # Looked for again: the file may have come, and its cell gone, in between.
-    return found[1] if found is not None else _stat_file(key, path)
-
-
-def _stat_file(key: str, path: str) -> ObjectInfo | None:
-    try:
-        status = os.stat(path, follow_symlinks=False)  # noqa: PTH116 - a Path costs more than the call
-    except FileNotFoundError:
-        return None
-    return info_of(key, status) if stat.S_ISREG(status.st_mode) else None
 
 
 def _lowest_name(directory: str, prefix: str, after: str) -> str | None:
