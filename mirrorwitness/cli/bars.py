@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mirrorwitness.mirror.progress import Progress as ProgressSink
     from mirrorwitness.npm.names import PackageName
 
-__all__ = ["Counts", "show_progress"]
+__all__ = ["LINE_EVERY", "Counts", "Pace", "show_progress"]
 
 LINE_EVERY: Final = 5.0
 """Seconds between plain progress lines."""
@@ -48,7 +48,7 @@ def show_progress(verb: str, *, is_quiet: bool, counts_tarballs: bool = True) ->
         with Bars(verb, counts_tarballs=counts_tarballs) as bars:
             yield bars
     else:
-        lines = _Lines(verb, time.monotonic, counts_tarballs=counts_tarballs)
+        lines = _Lines(verb, counts_tarballs=counts_tarballs)
         yield lines
         lines.finish()
 
@@ -98,16 +98,29 @@ class Counts(SilentProgress):
         return f"{self.tarballs} tarballs, {format_bytes(self.size)}" if self._counts_tarballs else ""
 
 
-class _Lines(Counts):
-    def __init__(self, verb: str, clock: Callable[[], float], *, counts_tarballs: bool = True) -> None:
-        super().__init__(verb, counts_tarballs=counts_tarballs)
+class Pace:
+    """When another plain line is due: every `LINE_EVERY` seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._next = clock() + LINE_EVERY
 
+    def is_due(self) -> bool:
+        """Say whether a line is due; the next one then is so much later."""
+        if self._clock() < self._next:
+            return False
+        self._next = self._clock() + LINE_EVERY
+        return True
+
+
+class _Lines(Counts):
+    def __init__(self, verb: str, *, counts_tarballs: bool = True) -> None:
+        super().__init__(verb, counts_tarballs=counts_tarballs)
+        self._pace = Pace()
+
     def package_finished(self, name: PackageName, *, problem: str | None) -> None:
         super().package_finished(name, problem=problem)
-        if self._clock() >= self._next:
-            self._next = self._clock() + LINE_EVERY
+        if self._pace.is_due():
             self.finish()
 
     def finish(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirrorwitness.cli.bars import LINE_EVERY
+from mirrorwitness.cli.bars import Pace
 from mirrorwitness.cli.boundary import run_command, stop_with
 from mirrorwitness.cli.options import json_option
 from mirrorwitness.cli.output import EXIT_CODES_HELP, format_bytes, hint, print_facts, print_json, print_table, warn
@@ -83,15 +83,13 @@ def _show_progress(*, is_quiet: bool) -> Generator[Callable[[CopyStep], None]]:
 
 
 class _Lines:
-    """Plain lines of progress for a job's log, at most every `LINE_EVERY` seconds."""
+    """Plain lines of progress for a job's log."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._next = clock() + LINE_EVERY
+        self._pace = Pace(clock)
 
     def __call__(self, step: CopyStep) -> None:
-        if self._clock() >= self._next:
-            self._next = self._clock() + LINE_EVERY
+        if self._pace.is_due():
             of = "" if step.total is None else f" of {step.total}"
             hint(f"{step.doing}: {step.objects}{of} objects, {format_bytes(step.size)}")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from mirrorwitness.cli.bars import Pace
 from mirrorwitness.cli.boundary import run_command, stop_with
 from mirrorwitness.cli.keyfile import write_key
 from mirrorwitness.cli.options import json_option
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from mirrorwitness.sumdb.faults import Fault, Report
 
 __all__ = ["sumdb"]
-
-LINE_EVERY: Final = 5.0
-"""Seconds between two lines of progress."""
 
 FAULTS_LISTED: Final = 1000
 """Faults that are listed; more are counted only."""
@@ -149,7 +146,7 @@ class _Told:
     def __init__(self, *, is_quiet: bool) -> None:
         self.faults: list[Fault] = []
         self._is_quiet = is_quiet
-        self._next = time.monotonic() + LINE_EVERY
+        self._pace = Pace()
 
     def fault(self, fault: Fault) -> None:
         """Keep a fault."""
@@ -158,9 +155,8 @@ class _Told:
 
     def progress(self, done: int, all_of_them: int) -> None:
         """Say from time to time how many records are checked."""
-        if not self._is_quiet and time.monotonic() >= self._next:
+        if not self._is_quiet and self._pace.is_due():
             hint(f"checked {done:,} of {all_of_them:,} records, {len(self.faults)} faults")
-            self._next = time.monotonic() + LINE_EVERY
 
 
 def _document(report: Report, faults: list[Fault]) -> dict[str, object]:
