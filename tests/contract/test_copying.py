@@ -11,6 +11,7 @@ from mirrorwitness.run.copying import copy_address
 from mirrorwitness.storage import Put
 from mirrorwitness.storage.address import open_storage
 from mirrorwitness.storage.transfer import SMALL_BYTES
+from tests.property.witness_places import copy_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +23,7 @@ LARGE = bytes(range(256)) * (SMALL_BYTES // 256) + b"more than one piece"
 async def read_all(address: str) -> dict[str, bytes]:
     """Return everything that a storage has."""
     async with open_storage(address) as storage:
-        listing = await storage.list("")
-        return {info.key: (await storage.read(info.key, limit=len(LARGE)))[0] for info in listing.objects}
+        return await copy_objects(storage, limit=len(LARGE))
 
 
 @pytest.mark.slow

@@ -111,9 +111,9 @@ async def open_hostile_buckets() -> AsyncGenerator[Place, None]:
         yield place
 
 
-async def copy_objects(storage: Storage) -> dict[str, bytes]:
+async def copy_objects(storage: Storage, *, limit: int = OBJECT_BYTES) -> dict[str, bytes]:
     """Return everything that is stored."""
-    return {key: (await storage.read(key, limit=OBJECT_BYTES))[0] for key in await list_keys(storage, "")}
+    return {key: (await storage.read(key, limit=limit))[0] for key in await list_keys(storage, "")}
 
 
 async def restore_objects(storage: Storage, copy: Mapping[str, bytes], prefix: str = "") -> None:

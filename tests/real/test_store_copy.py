@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,10 @@ from mirrorwitness.storage import Put
 from mirrorwitness.storage.address import open_storage
 from mirrorwitness.storage.local import open_local
 from mirrorwitness.storage.local_names import Names
-from mirrorwitness.storage.walk import list_keys
 from mirrorwitness.tlog.keys import format_signer_key
 from mirrorwitness.witness.records import record_key
 from tests.contract.test_storage import ODD_KEYS
+from tests.property.witness_places import copy_objects
 from tests.unit.witness.world import LOG, OURS, read_cosignatures
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mirrorwitness.run.copy_report import CopyReport
-    from mirrorwitness.storage import Storage
 
 pytestmark = pytest.mark.parametrize("server", ["seaweedfs", "rgw"])
 
@@ -37,15 +35,6 @@ LARGE = random.Random(1).randbytes(30 << 20)  # noqa: S311 - any bytes, the same
 async def copy(source: str, target: str) -> CopyReport:
     """Copy one address to another."""
     return await copy_address(CopyWishes(source=source, target=target), lambda _step: None)
-
-
-async def digests(storage: Storage) -> dict[str, str]:
-    """Return what is stored, as digests."""
-    found: dict[str, str] = {}
-    for key in await list_keys(storage, ""):
-        body, _ = await storage.read(key, limit=len(LARGE))
-        found[key] = hashlib.sha256(body).hexdigest()
-    return found
 
 
 async def test_everything_arrives_and_comes_back(
@@ -59,17 +48,17 @@ async def test_everything_arrives_and_comes_back(
         await storage.put("npm/large/-/large-1.0.0.tgz", LARGE)
         for body in (b"1", b"2"):
             await storage.put_pair(Put("state/cell", body), Put("shown/cell", body))
-        expected = await digests(storage)
+        expected = await copy_objects(storage, limit=len(LARGE))
     there = await copy(f"file:{tmp_path / 'one'}", bucket)
     assert (there.exit_code(), there.copied.count) == (ExitCode.COMPLETE, len(expected))
     async with open_storage(bucket) as storage:
-        assert await digests(storage) == expected
+        assert await copy_objects(storage, limit=len(LARGE)) == expected
     again = await copy(f"file:{tmp_path / 'one'}", bucket)
     assert (again.exit_code(), again.copied.count, again.present.count) == (ExitCode.COMPLETE, 0, len(expected))
     back = await copy(bucket, f"file:{tmp_path / 'two'}")
     assert (back.exit_code(), back.copied.count) == (ExitCode.COMPLETE, len(expected))
     async with open_local(tmp_path / "two") as storage:
-        assert await digests(storage) == expected
+        assert await copy_objects(storage, limit=len(LARGE)) == expected
 
 
 async def test_p7_a_witness_moves_into_a_bucket(

@@ -14,7 +14,6 @@ from mirrorwitness.errors import (
     ObjectMissingError,
     RolledBackError,
     StorageUnavailableError,
-    UnsupportedConditionError,
 )
 from mirrorwitness.run.copy_report import FIRST_NAMES, CopyReport, CopyStep, CopyWishes, Difference, Found
 from mirrorwitness.run.copying import AT_ONCE, copy_address, copy_storage
@@ -25,6 +24,7 @@ from mirrorwitness.storage.local_names import Names
 from mirrorwitness.storage.transfer import SMALL_BYTES
 from mirrorwitness.witness.records import IDENTITY_KEY, record_key
 from tests.fakes.storage import MemoryStorage
+from tests.unit.storage.lying import RefusingStorage
 from tests.unit.witness.world import LOG, OURS, MeddledStorage, World, read_cosignatures
 
 if TYPE_CHECKING:
@@ -326,22 +326,7 @@ async def test_an_empty_source_is_refused() -> None:
 
 async def test_a_target_without_conditions() -> None:
     """It is written to without."""
-
-    class Plain(MemoryStorage):
-        async def put(
-            self,
-            key: str,
-            body: Body,
-            *,
-            if_absent: bool = False,
-            if_match: str | None = None,
-            content_type: str = "application/octet-stream",
-        ) -> ObjectInfo:
-            if if_absent or if_match:
-                raise UnsupportedConditionError("not implemented")
-            return await super().put(key, body, content_type=content_type)
-
-    target = Plain({"state/package/left.json": b"other"})
+    target = RefusingStorage({"state/package/left.json": b"other"})
     await copy(MemoryStorage(MIRROR), target, replaces=True)
     assert target.objects == MIRROR
 
